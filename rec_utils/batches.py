@@ -1,0 +1,105 @@
+"""CTR samples held as tensors in memory, and batches made from them by index selection.
+
+A sample's history is not stored: all interactions stand in one long sequence, user by user in time
+order, and the last L before the sample are gathered when a batch is made. So memory does not grow
+with L, and no Python runs per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of B samples with F item fields and a history of L steps.
+
+    All ids index one shared embedding table; id 0 is padding.
+    """
+
+    item: Tensor  #: [B, F] ids of the candidate's fields (item id first)
+    history: Tensor  #: [B, L, F + 1] ids of the same fields and of the rating given; oldest step first
+    mask: Tensor  #: [B, L] True where the step is real, False where it is padding (always on the left)
+    user_row: Tensor  #: [B] row of the user in per-user tables such as knowledge vectors
+    item_row: Tensor  #: [B] row of the candidate in per-item tables
+    label: Tensor  #: [B] 0. or 1.
+
+
+@dataclass(frozen=True)
+class CTRSamples:
+    """Samples of a click-through-rate task; `batch` turns a vector of sample indices into a `Batch`.
+
+    T is the number of interactions, I of items, F of item fields, N of samples.
+    """
+
+    item_fields: Tensor  #: [I, F] ids of each item's fields in the shared embedding table
+    sequence: Tensor  #: [T] item row of every interaction, user by user in time order
+    rating_ids: Tensor  #: [T] id of the rating's level in the shared embedding table
+    first: Tensor  #: [N] position in `sequence` where the sample's user begins
+    position: Tensor  #: [N] position of the sample itself
+    user_row: Tensor  #: [N]
+    label: Tensor  #: [N] float
+    history_length: int  #: L
+    n_ids: int  #: size of the shared embedding table, padding included
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    @property
+    def n_fields(self) -> int:
+        """Number of item fields F."""
+        return self.item_fields.shape[1]
+
+    @property
+    def item_row(self) -> Tensor:
+        """[N] row of every sample's candidate item."""
+        return self.sequence[self.position]
+
+    def select(self, index: Tensor) -> CTRSamples:
+        """The samples at `index` (int64 positions or a boolean mask [N]); the sequence is shared."""
+        return replace(
+            self,
+            first=self.first[index],
+            position=self.position[index],
+            user_row=self.user_row[index],
+            label=self.label[index],
+        )
+
+    def with_history(self, length: int) -> CTRSamples:
+        """The same samples with another history length L."""
+        return replace(self, history_length=length)
+
+    def to(self, device: torch.device | str) -> CTRSamples:
+        """The same samples on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+    def batch(self, index: Tensor) -> Batch:
+        """The batch of the samples at `index` [B] (int64)."""
+        position, first = self.position[index], self.first[index]
+        steps = torch.arange(-self.history_length, 0, device=position.device)
+        places = position[:, None] + steps
+        mask = places >= first[:, None]
+        places = places.clamp_(min=0)
+        history = torch.cat([self.item_fields[self.sequence[places]], self.rating_ids[places][..., None]], dim=-1)
+        item_row = self.sequence[position]
+        return Batch(
+            item=self.item_fields[item_row],
+            history=history * mask[..., None],
+            mask=mask,
+            user_row=self.user_row[index],
+            item_row=item_row,
+            label=self.label[index],
+        )
+
+    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """All samples once: in a fresh random order drawn from `generator`, or in order without one."""
+        n = len(self)
+        device = self.position.device
+        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+        for index in order.to(device).split(batch_size):
+            yield self.batch(index)

@@ -1,0 +1,45 @@
+"""Errors that a user can act on, and the exit statuses of every command line."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    The message is one clear sentence that names the file, row, column or parameter at fault.
+    Command lines print it without a traceback and exit with status 2.
+    """
+
+
+def describe_os_error(error: OSError) -> str:
+    """One sentence for an operating-system error, naming the file where there is one."""
+    where = f" while writing {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full{where}; free some space and run the same command again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"No permission to write {error.filename or 'a file'}: {error.strerror}."
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
+
+
+def run_cli(main: Callable[[], int | None]) -> int:
+    """Run a command line's `main` and turn expected failures into one sentence.
+
+    Returns the exit status: that of `main` (None counts as 0), 2 for a `UserError` or an
+    operating-system error, 130 for ctrl-C.
+    """
+    try:
+        return main() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept; run the same command again to go on.", file=sys.stderr)
+        return 130
+    return 2

@@ -1,0 +1,59 @@
+"""Profiles, paths, seeds and threads. Paths never depend on the working folder."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+
+from rec_utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLED = ROOT / "data_prep" / "bundled"
+NOTEBOOKS = ROOT / "notebooks"
+CARDS = ROOT / "rec_utils" / "papers" / "cards"
+
+#: Same code, other sizes: smoke proves that it runs, laptop is what is committed, paper is the paper's scale.
+PROFILES = ("smoke", "laptop", "paper")
+
+
+def data_dir() -> Path:
+    """Where built data and caches live: `$REC_DATA`, else `.data` in the repository (git-ignored)."""
+    return Path(os.environ.get("REC_DATA") or ROOT / ".data")
+
+
+def output_dir() -> Path:
+    """Where figures and records go: `$REC_OUTPUT`, else `figures` in the repository."""
+    return Path(os.environ.get("REC_OUTPUT") or ROOT / "figures")
+
+
+def runs_dir() -> Path:
+    """Where the batch runner keeps its state and executed notebooks: `$REC_RUNS`, else `.runs`."""
+    return Path(os.environ.get("REC_RUNS") or ROOT / ".runs")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...] | list[str]) -> str:
+    """Return `value` if it is one of `choices`; otherwise raise with the nearest spelling."""
+    if value in choices:
+        return value
+    import difflib
+
+    nearest = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise UserError(f"{name} {value!r} is not one of {', '.join(choices)}{hint}")
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python, NumPy and torch, so that a run on one thread of one CPU repeats bit for bit."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def cpu_count() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
