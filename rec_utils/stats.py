@@ -1,0 +1,237 @@
+"""Intervals and paired tests: how sure is a difference between two models?
+
+Samples of one user are not independent, so users are the unit: the bootstrap draws users with
+replacement and keeps all samples of a drawn user, and both models are scored on the same draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse, stats
+
+from rec_utils.errors import UserError
+from rec_utils.metrics import auc, check_samples, logloss, relative_gain, sample_logloss
+
+#: Replicates that `_weighted_auc` handles together: a row of 8 float64 is one cache line, measured fastest.
+_REPLICATES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    level: float  #: nominal coverage, such as 0.95
+    n: int  #: number of independent units (users, seeds) behind it
+
+    def excludes(self, null: float) -> bool:
+        """Whether `null` lies outside the interval."""
+        return not self.low <= null <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}] ({self.level:.0%}, n = {self.n})"
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A paired t-test: the mean difference with its interval, and the two-sided p-value."""
+
+    difference: Interval
+    p_value: float
+
+
+def paired_bootstrap_auc(
+    label: ArrayLike,
+    score_a: ArrayLike,
+    score_b: ArrayLike,
+    user: ArrayLike,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    *,
+    relative: bool = False,
+) -> Interval:
+    """AUC_b - AUC_a of scores [N], with the percentile interval of a bootstrap over users.
+
+    `relative` gives (AUC_b - AUC_a) / AUC_a instead. Raises `UserError` for one class, NaN or one user.
+    """
+    arms = compare_auc(label, score_a, {"b": score_b}, user, n_boot, seed, level, relative=relative)
+    return arms["b"]
+
+
+def paired_bootstrap_logloss(
+    label: ArrayLike,
+    probability_a: ArrayLike,
+    probability_b: ArrayLike,
+    user: ArrayLike,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    *,
+    relative: bool = False,
+) -> Interval:
+    """LogLoss_b - LogLoss_a (below 0: b is better), with the percentile interval of a bootstrap over users.
+
+    `relative` gives (LogLoss_a - LogLoss_b) / LogLoss_a instead (above 0: b is better).
+    """
+    arms = compare_logloss(
+        label, probability_a, {"b": probability_b}, user, n_boot, seed, level, relative=relative
+    )
+    return arms["b"]
+
+
+def compare_auc(
+    label: ArrayLike,
+    base: ArrayLike,
+    arms: Mapping[str, ArrayLike],
+    user: ArrayLike,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    *,
+    relative: bool = False,
+) -> dict[str, Interval]:
+    """AUC of each arm minus the base's, in one pass; see `paired_bootstrap_auc`."""
+    users, _, weights = _user_draws(user, n_boot, seed)
+
+    def replicates(score: ArrayLike) -> tuple[float, np.ndarray]:
+        return auc(label, score), _weighted_auc(*check_samples(label, score), users, weights)
+
+    return _compare(replicates, base, arms, len(weights), level, relative, lower_is_better=False)
+
+
+def compare_logloss(
+    label: ArrayLike,
+    base: ArrayLike,
+    arms: Mapping[str, ArrayLike],
+    user: ArrayLike,
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    *,
+    relative: bool = False,
+) -> dict[str, Interval]:
+    """LogLoss of each arm minus the base's, in one pass; see `paired_bootstrap_logloss`."""
+    users, size, weights = _user_draws(user, n_boot, seed)
+
+    def replicates(probability: ArrayLike) -> tuple[float, np.ndarray]:
+        loss_sum = np.bincount(users, weights=sample_logloss(label, probability))
+        return logloss(label, probability), (loss_sum @ weights) / (size @ weights)
+
+    return _compare(replicates, base, arms, len(weights), level, relative, lower_is_better=True)
+
+
+def paired_user_test(value_a: ArrayLike, value_b: ArrayLike, level: float = 0.95) -> PairedTest:
+    """Paired t-test of value_b - value_a, one value a user [U], such as each user's AUC or NDCG.
+
+    Raises `UserError` for NaN, unequal lengths or fewer than two users.
+    """
+    a, b = np.asarray(value_a, dtype=np.float64), np.asarray(value_b, dtype=np.float64)
+    if a.shape != b.shape:
+        raise UserError(f"A paired test needs one value a user for both, not {a.shape} and {b.shape}.")
+    difference = mean_interval(b - a, level)
+    if difference.low == difference.high:  # no spread: the t statistic is 0 / 0 or infinite
+        return PairedTest(difference, p_value=1.0 if difference.value == 0 else 0.0)
+    return PairedTest(difference, float(stats.ttest_1samp(b - a, 0.0).pvalue))
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean of independent values, such as one a seed, with its Student t interval.
+
+    Raises `UserError` for NaN or fewer than two values.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or len(values) < 2:
+        raise UserError(f"An interval of a mean needs a vector of at least two values, not {values.shape}.")
+    if not np.isfinite(values).all():
+        raise UserError(f"Value {int(np.flatnonzero(~np.isfinite(values))[0])} of the mean is not finite.")
+    half = stats.t.ppf((1 + _checked_level(level)) / 2, len(values) - 1) * stats.sem(values)
+    mean = values.mean()
+    return Interval(float(mean), float(mean - half), float(mean + half), level, len(values))
+
+
+def _user_draws(user: ArrayLike, n_boot: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(code of each sample's user [N], samples of each user [U], times each user is drawn [U, n_boot])."""
+    _, code, size = np.unique(np.asarray(user), return_inverse=True, return_counts=True)
+    n_users = len(size)
+    if n_users < 2:
+        raise UserError(f"A bootstrap over users needs at least two users, not {n_users}.")
+    if n_boot < 1:
+        raise UserError(f"n_boot must be at least 1, not {n_boot}.")
+    rng = np.random.default_rng(seed)
+    draws = [np.bincount(rng.integers(n_users, size=n_users), minlength=n_users) for _ in range(n_boot)]
+    return code, size, np.stack(draws, axis=1).astype(np.float64)
+
+
+def _weighted_auc(label: np.ndarray, score: np.ndarray, user: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUC of samples [N] whose user has weight weights[user, r] in replicate r [n_boot]; NaN if one class.
+
+    The weighted number of right pairs is the sum over positives of their weight times the weight of
+    the negatives below them (half of the tied ones). Sorting does not depend on the weights, so it is
+    done once; a replicate is a running sum over the sorted negatives, read at each positive's place.
+    """
+    positive, negative = score[label], np.sort(score[~label])
+    positive_user = user[label]
+    negative_user = user[~label][np.argsort(score[~label])]
+    below = np.searchsorted(negative, positive, "left")
+    not_above = np.searchsorted(negative, positive, "right")
+    n_users, n_places = len(weights), len(negative) + 1
+    # reads[u, j]: how many positives of user u stand after j negatives; a tie counts half on either side
+    reads = sparse.csr_array(
+        (
+            np.full(2 * len(positive), 0.5),
+            (np.tile(positive_user, 2), np.concatenate([below, not_above])),
+        ),
+        shape=(n_users, n_places),
+    )
+    n_positive = np.bincount(positive_user, minlength=n_users)
+    value = np.empty(weights.shape[1])
+    running = np.zeros((n_places, _REPLICATES_AT_ONCE))
+    for start in range(0, len(value), _REPLICATES_AT_ONCE):
+        weight = np.ascontiguousarray(weights[:, start : start + _REPLICATES_AT_ONCE])
+        total = running[:, : weight.shape[1]]
+        np.cumsum(weight[negative_user], axis=0, out=total[1:])
+        right = ((reads @ total) * weight).sum(0)
+        pairs = (n_positive @ weight) * total[-1]
+        value[start : start + len(right)] = np.divide(
+            right, pairs, out=np.full(len(right), np.nan), where=pairs > 0
+        )
+    return value
+
+
+def _compare(
+    replicates: Callable[[ArrayLike], tuple[float, np.ndarray]],
+    base: ArrayLike,
+    arms: Mapping[str, ArrayLike],
+    n_users: int,
+    level: float,
+    relative: bool,
+    lower_is_better: bool,
+) -> dict[str, Interval]:
+    """Difference of each arm from the base, with the percentile interval of its replicates."""
+    tail = (1 - _checked_level(level)) / 2
+    base_value, base_draws = replicates(base)
+
+    def difference(value: float | np.ndarray, base: float | np.ndarray) -> float | np.ndarray:
+        if relative:
+            return relative_gain(value, base, lower_is_better=lower_is_better)
+        return value - base
+
+    intervals = {}
+    for name, arm in arms.items():
+        value, draws = replicates(arm)
+        low, high = np.nanquantile(difference(draws, base_draws), [tail, 1 - tail])
+        intervals[name] = Interval(difference(value, base_value), float(low), float(high), level, n_users)
+    return intervals
+
+
+def _checked_level(level: float) -> float:
+    if not 0 < level < 1:
+        raise UserError(f"The level of an interval must lie between 0 and 1, not {level}.")
+    return level
