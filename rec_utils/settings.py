@@ -35,13 +35,14 @@ def runs_dir() -> Path:
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...] | list[str]) -> str:
-    """Return `value` if it is one of `choices`; otherwise raise with the nearest spelling."""
+    """Return `value` if it is one of `choices`; otherwise raise with the nearest spelling in any case."""
     if value in choices:
         return value
     import difflib
 
-    nearest = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    spelling = {choice.casefold(): choice for choice in choices}
+    nearest = difflib.get_close_matches(str(value).casefold(), spelling, n=1, cutoff=0.5)
+    hint = f"; did you mean {spelling[nearest[0]]!r}?" if nearest else ""
     raise UserError(f"{name} {value!r} is not one of {', '.join(choices)}{hint}")
 
 
