@@ -1,57 +1,269 @@
 """Models of the click-through rate, with extra dense fields fed in as KAR (Xi et al., RecSys 2024) does.
 
 `build(name, samples)` makes any of `MODELS`; each maps a batch, and optionally dense [B, dense_dim] such
-as KAR's [a_u ; a_i], to logits [B]. Shapes: B samples, F item fields, L history steps, d `embed_dim`.
+as KAR's [a_u ; a_i], to logits [B]. Sizes (three cross layers, final perceptron of 200 and 80 units ...)
+are those of KAR's experiments; DIN and DIEN attend to the history, the others see its mean.
+
+Shapes: B samples, F item fields, L history steps, d `embed_dim`; M fields in all: the item's F, the
+F + 1 of the history (rating included), and the dense ones.
 """
 
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rec_utils.batches import Batch, CTRSamples
 from rec_utils.errors import UserError
-from rec_utils.layers import MLP, TargetAttention
+from rec_utils.interactions import (
+    CIN,
+    Bilinear,
+    FieldAttention,
+    FieldGraph,
+    MatrixCross,
+    SENet,
+    VectorCross,
+    pair_sum,
+)
+from rec_utils.layers import AUGRU, MLP, TargetAttention, masked_softmax, padding_last
 from rec_utils.settings import check_choice
 
-#: Hidden widths of the final perceptron, in KAR's experiments and here.
-FINAL_MLP = (200, 80)
+#: Hidden widths of the final perceptron and of the deep parts.
+HIDDEN = (200, 80)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model reads, in numbers."""
+
+    n_fields: int  #: F
+    n_ids: int  #: rows of the embedding table, padding included
+    dense_dim: int = 0
+    embed_dim: int = 32  #: d
+
+    @property
+    def item_dim(self) -> int:
+        """Width F d of the item's fields."""
+        return self.n_fields * self.embed_dim
+
+    @property
+    def step_dim(self) -> int:
+        """Width (F + 1) d of a history step: the fields of its item, and the rating."""
+        return self.item_dim + self.embed_dim
+
+    @property
+    def all_dim(self) -> int:
+        """Width of [item ; mean history ; dense]."""
+        return self.item_dim + self.step_dim + self.dense_dim
 
 
 class CTRModel(nn.Module):
-    """One table of embeddings for all ids, and the parts of a batch looked up in it."""
+    """One table of embeddings for all ids, and the parts of a batch looked up in it.
 
-    def __init__(self, n_fields: int, n_ids: int, *, dense_dim: int = 0, embed_dim: int = 32) -> None:
+    A model implements `_logits(batch, dense)`, where dense is [B, dense_dim], without columns if the
+    model takes no dense fields.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
         super().__init__()
-        self.n_fields = n_fields
-        self.dense_dim = dense_dim
-        self.embed_dim = embed_dim
-        self.embedding = nn.Embedding(n_ids, embed_dim, padding_idx=0)
+        self.inputs = inputs
+        self.embedding = nn.Embedding(inputs.n_ids, inputs.embed_dim, padding_idx=0)
 
     def forward(self, batch: Batch, dense: Tensor | None = None) -> Tensor:
         """Logits [B] of a batch, given dense [B, dense_dim] if the model was built with dense fields."""
-        width = 0 if dense is None else dense.shape[-1]
-        if width != self.dense_dim:
-            raise UserError(
-                f"the model was built for dense_dim={self.dense_dim} but got {width} dense values"
-            )
-        return self._logits(batch, batch.label.new_empty(len(batch.label), 0) if dense is None else dense)
+        if dense is None:
+            dense = self.embedding.weight.new_empty(len(batch.item), 0)
+        if dense.shape[1] != self.inputs.dense_dim:
+            raise UserError(f"dense has {dense.shape[1]} columns, not dense_dim={self.inputs.dense_dim}")
+        return self._logits(batch, dense)
 
     def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
-        """Logits [B]; dense is [B, dense_dim], with no columns for a model without dense fields."""
         raise NotImplementedError
 
-    def look_up(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Embeddings of the candidate [B, F, d] and of the history [B, L, F + 1, d].
+    def _look_up(self, item: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of the ids item [B, F] -> [B, F d] and history [B, L, F + 1] -> [B, L, (F + 1) d].
 
         Both in one index-select: its backward pass fills a gradient of the whole table.
         """
-        ids = torch.cat([batch.item, batch.history.flatten(1)], dim=1)
-        item, history = self.embedding(ids).tensor_split([self.n_fields], dim=1)
-        return item, history.unflatten(1, batch.history.shape[1:])
+        ids = torch.cat([item, history.flatten(1)], dim=1)
+        items, steps = self.embedding(ids).split([item.shape[1], ids.shape[1] - item.shape[1]], dim=1)
+        return items.flatten(1), steps.reshape(*history.shape[:2], -1)
+
+    def _sparse_fields(self, batch: Batch) -> Tensor:
+        """The item's fields and the mean of each history field over the real steps: [B, 2 F + 1, d]."""
+        n_history = batch.history.shape[2]
+        weight = (batch.mask / batch.mask.sum(1, keepdim=True).clamp(min=1)).to(self.embedding.weight.dtype)
+        # A bag sums the weighted rows as it reads them: about twice as fast as look up, then average.
+        means = F.embedding_bag(
+            batch.history.transpose(1, 2).flatten(0, 1),
+            self.embedding.weight,
+            per_sample_weights=weight.repeat_interleave(n_history, dim=0),
+            mode="sum",
+            padding_idx=0,
+        )
+        return torch.cat([self.embedding(batch.item), means.unflatten(0, (-1, n_history))], dim=1)
+
+    def _all_values(self, batch: Batch, dense: Tensor) -> Tensor:
+        """[item ; mean history ; dense], one row a sample: [B, M d]."""
+        return torch.cat([self._sparse_fields(batch).flatten(1), dense], dim=1)
+
+
+class LR(CTRModel):
+    """Logistic regression on the ids of the item, the ids of the history and the dense values.
+
+    Each id has two weights, one as the item's and one as the history's, whose weights are averaged over
+    the steps; `embed_dim` does not matter.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(replace(inputs, embed_dim=2))
+        self.dense_weight = nn.Parameter(torch.zeros(inputs.dense_dim))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        item, history = self._sparse_fields(batch).tensor_split([self.inputs.n_fields], dim=1)
+        return item[..., 0].sum(1) + history[..., 1].sum(1) + dense @ self.dense_weight + self.bias
+
+
+class FM(CTRModel):
+    """Factorisation machine (Rendle, ICDM 2010), as it stands in KAR's DeepFM.
+
+    First order: the item's ids and the dense values. Second order: all pairs of item and history fields.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.id_weight = nn.Embedding(inputs.n_ids, 1, padding_idx=0)
+        self.dense_weight = nn.Parameter(torch.zeros(inputs.dense_dim))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        return self._first_order(batch, dense) + pair_sum(self._sparse_fields(batch))
+
+    def _first_order(self, batch: Batch, dense: Tensor) -> Tensor:
+        return self.id_weight(batch.item).sum((1, 2)) + dense @ self.dense_weight + self.bias
+
+
+class DeepFM(FM):
+    """DeepFM (Guo et al., IJCAI 2017): factorisation machine plus perceptron on [item ; history ; dense]."""
+
+    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
+        super().__init__(inputs)
+        self.deep = MLP(inputs.all_dim, HIDDEN, 1, dropout=dropout)
+
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        sparse = self._sparse_fields(batch)
+        deep = self.deep(torch.cat([sparse.flatten(1), dense], dim=1)).squeeze(1)
+        return self._first_order(batch, dense) + pair_sum(sparse) + deep
+
+
+class DCN(CTRModel):
+    """Deep and cross network (Wang et al., ADKDD 2017): cross layers and a perceptron, then a final one."""
+
+    cross_layer: type[nn.Module] = VectorCross
+
+    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
+        super().__init__(inputs)
+        self.cross = nn.ModuleList(self.cross_layer(inputs.all_dim) for _ in range(3))
+        self.deep = MLP(inputs.all_dim, HIDDEN, dropout=dropout)
+        self.final = MLP(HIDDEN[-1] + inputs.all_dim, HIDDEN, 1, dropout=dropout)
+
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        values = crossed = self._all_values(batch, dense)
+        for layer in self.cross:
+            crossed = layer(values, crossed)
+        return self.final(torch.cat([self.deep(values), crossed], dim=1)).squeeze(1)
+
+
+class DCNv2(DCN):
+    """DCN-V2 (Wang et al., WWW 2021): DCN with a full matrix in each cross layer."""
+
+    cross_layer = MatrixCross
+
+
+class FieldModel(CTRModel):
+    """A model of M fields of one width: the dense values are cut into fields of d beside the others."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        if inputs.dense_dim % inputs.embed_dim:
+            raise UserError(
+                f"{type(self).__name__} takes dense values as fields of width embed_dim={inputs.embed_dim}, "
+                f"and dense_dim={inputs.dense_dim} is not a multiple of it"
+            )
+        self.n_all = inputs.all_dim // inputs.embed_dim
+
+    def _all_fields(self, batch: Batch, dense: Tensor) -> Tensor:
+        """[B, M, d]."""
+        return self._all_values(batch, dense).unflatten(1, (self.n_all, -1))
+
+
+class xDeepFM(FieldModel):
+    """xDeepFM (Lian et al., KDD 2018): a compressed interaction network beside a perceptron."""
+
+    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
+        super().__init__(inputs)
+        widths = (50, 50)
+        self.cin = CIN(self.n_all, widths)
+        self.deep = MLP(inputs.all_dim, HIDDEN, dropout=dropout)
+        self.final = nn.Linear(sum(widths) + HIDDEN[-1], 1)
+
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        fields = self._all_fields(batch, dense)
+        return self.final(torch.cat([self.cin(fields), self.deep(fields.flatten(1))], dim=1)).squeeze(1)
+
+
+class AutoInt(FieldModel):
+    """AutoInt (Song et al., CIKM 2019): three layers of self-attention over fields, then a linear output."""
+
+    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
+        super().__init__(inputs)
+        width = 64
+        self.attention = nn.Sequential(
+            *(FieldAttention(w, width, dropout=dropout) for w in (inputs.embed_dim, width, width))
+        )
+        self.final = nn.Linear(self.n_all * width, 1)
+
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        return self.final(self.attention(self._all_fields(batch, dense)).flatten(1)).squeeze(1)
+
+
+class FiBiNET(FieldModel):
+    """FiBiNET (Huang et al., RecSys 2019): bilinear pairs of the fields and of the SENet-weighted fields."""
+
+    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
+        super().__init__(inputs)
+        self.senet = SENet(self.n_all)
+        self.bilinear = Bilinear(self.n_all, inputs.embed_dim)
+        n_pairs = self.n_all * (self.n_all - 1) // 2
+        self.final = MLP(2 * n_pairs * inputs.embed_dim, HIDDEN, 1, dropout=dropout)
+
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        fields = self._all_fields(batch, dense)
+        pairs = torch.cat([self.bilinear(fields), self.bilinear(self.senet(fields))], dim=1)
+        return self.final(pairs.flatten(1)).squeeze(1)
+
+
+class FiGNN(FieldModel):
+    """FiGNN (Li et al., CIKM 2019): two steps of a graph network over fields, then an attentional sum.
+
+    Every field scores its own state; its weight comes from the states of all fields.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.graph = FieldGraph(self.n_all, inputs.embed_dim, n_steps=2)
+        self.score = nn.Linear(inputs.embed_dim, 1, bias=False)
+        self.weight = nn.Linear(inputs.all_dim, self.n_all, bias=False)
+
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        states = self.graph(self._all_fields(batch, dense))
+        return (self.weight(states.flatten(1)).sigmoid() * self.score(states).squeeze(2)).sum(1)
 
 
 class DIN(CTRModel):
@@ -61,23 +273,63 @@ class DIN(CTRModel):
     [interest ; item ; dense].
     """
 
-    def __init__(
-        self, n_fields: int, n_ids: int, *, dense_dim: int = 0, embed_dim: int = 32, dropout: float = 0.0
-    ) -> None:
-        super().__init__(n_fields, n_ids, dense_dim=dense_dim, embed_dim=embed_dim)
-        width = n_fields * embed_dim
-        self.step = nn.Linear(width + embed_dim, width)
+    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
+        super().__init__(inputs)
+        width = inputs.item_dim
+        self.step = nn.Linear(inputs.step_dim, width)
         self.attention = TargetAttention(width, dropout=dropout)
-        self.final = MLP(2 * width + dense_dim, FINAL_MLP, 1, dropout=dropout)
+        self.final = MLP(2 * width + inputs.dense_dim, HIDDEN, 1, dropout=dropout)
 
     def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
-        item, history = self.look_up(batch)
-        query = item.flatten(1)
-        interest = self.attention(query, self.step(history.flatten(2)), batch.mask)
-        return self.final(torch.cat([interest, query, dense], dim=1)).squeeze(1)
+        item, steps = self._look_up(batch.item, batch.history)
+        interest = self.attention(item, self.step(steps), batch.mask)
+        return self.final(torch.cat([interest, item, dense], dim=1)).squeeze(1)
 
 
-MODELS: dict[str, type[CTRModel]] = {model.__name__: model for model in (DIN,)}
+class DIEN(CTRModel):
+    """Deep interest evolution network (Zhou et al., AAAI 2019), without its auxiliary loss, as in KAR.
+
+    A GRU extracts an interest at every step; a second one follows how it evolves towards the candidate:
+
+    - "GRU" (KAR's default): GRU over the interests, then DIN's attention over its states;
+    - "AIGRU": GRU over the interests weighted by DIN's attention, last state;
+    - "AUGRU": GRU whose update gate is scaled by the softmax of DIN's attention, last state.
+    """
+
+    def __init__(self, inputs: Inputs, *, evolution: str = "GRU", dropout: float = 0.0) -> None:
+        super().__init__(inputs)
+        width = inputs.item_dim
+        self.evolution = check_choice("evolution", evolution, ("GRU", "AIGRU", "AUGRU"))
+        self.extractor = nn.GRU(inputs.step_dim, width, batch_first=True)
+        self.attention = TargetAttention(width, dropout=dropout)
+        self.evolver = AUGRU(width, width) if evolution == "AUGRU" else nn.GRU(width, width, batch_first=True)
+        self.final = MLP(2 * width + inputs.dense_dim, HIDDEN, 1, dropout=dropout)
+
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        history, mask = padding_last(batch.history, batch.mask)
+        item, steps = self._look_up(batch.item, history)
+        interests, _ = self.extractor(steps)
+        interest = self._evolve(item, interests, mask)
+        return self.final(torch.cat([interest, item, dense], dim=1)).squeeze(1)
+
+    def _evolve(self, item: Tensor, interests: Tensor, mask: Tensor) -> Tensor:
+        """Final interest [B, F d] of item [B, F d] in interests [B, L, F d], padding last."""
+        if self.evolution == "GRU":
+            states, _ = self.evolver(interests)
+            return self.attention(item, states, mask)
+        weights = self.attention.weights(item, interests, mask)
+        if self.evolution == "AUGRU":
+            return self.evolver(interests, masked_softmax(weights, mask))
+        states, _ = self.evolver(weights[..., None] * interests)
+        length = mask.sum(1)
+        last = states[torch.arange(len(states), device=states.device), (length - 1).clamp(min=0)]
+        return last * (length > 0)[:, None]
+
+
+MODELS: dict[str, type[CTRModel]] = {
+    model.__name__: model
+    for model in (LR, FM, DeepFM, xDeepFM, DCN, DCNv2, AutoInt, FiBiNET, FiGNN, DIN, DIEN)
+}
 
 
 def build(
@@ -87,7 +339,7 @@ def build(
 
     Args:
         name: one of `MODELS`.
-        samples: gives the number of item fields and of ids.
+        samples: gives the number of item fields and the ids of each field.
         dense_dim: number of extra dense values a sample; KAR's [a_u ; a_i] has 2 * `embed_dim`.
         embed_dim: width d of an embedding.
         seed: of the initial weights; torch's global generator is left as it was.
@@ -98,17 +350,17 @@ def build(
     """
     model_class = MODELS[check_choice("model", name, list(MODELS))]
     for parameter in kw:
-        known = [p for p in inspect.signature(model_class).parameters if p not in ("n_fields", "n_ids")]
-        check_choice(f"parameter of {name}", parameter, known)
+        check_choice(f"{name} parameter", parameter, list(inspect.signature(model_class).parameters)[1:])
+    inputs = Inputs(samples.n_fields, samples.n_ids, dense_dim, embed_dim)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = model_class(samples.n_fields, samples.n_ids, dense_dim=dense_dim, embed_dim=embed_dim, **kw)
+        model = model_class(inputs, **kw)
         _initialise(model, samples)
     return model
 
 
 def _initialise(model: CTRModel, samples: CTRSamples) -> None:
-    """Xavier-normal weights and zero biases, as in KAR.
+    """Xavier-normal weights and zero biases of linear layers and tables, as in KAR.
 
     KAR has a table for each kind of field, and Xavier's standard deviation depends on the shape of the
     table. So in the shared table every field gets the one that a table of its own would have.

@@ -1,4 +1,4 @@
-"""Layers that the models share: perceptron, pooling over the history, DIN's attention with Dice.
+"""Layers that the models share: perceptron, DIN's attention with Dice, and DIEN's attentional GRU.
 
 Shapes: B samples, L history steps, D features. A mask [B, L] is True where a step is real.
 """
@@ -27,12 +27,6 @@ class MLP(nn.Sequential):
         if out_dim is not None:
             layers.append(nn.Linear(in_dim, out_dim))
         super().__init__(*layers)
-
-
-def masked_mean(steps: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the real steps: steps [B, L, ...], mask [B, L] -> [B, ...]; zeros where no step is real."""
-    weight = mask.to(steps.dtype) / mask.sum(1, keepdim=True).clamp(min=1)
-    return torch.einsum("bl,bl...->b...", weight, steps)
 
 
 class Dice(nn.Module):
@@ -93,3 +87,45 @@ class TargetAttention(nn.Module):
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Interest [B, D] of query [B, D] in keys [B, L, D]."""
         return torch.einsum("bl,bld->bd", self.weights(query, keys, mask), keys)
+
+
+class AUGRU(nn.Module):
+    """GRU with an attentional update gate (DIEN, Zhou et al., AAAI 2019).
+
+    With attention a_t, reset gate r and candidate state n of a GRU: h_t = (1 - a_t u) h_{t-1} + a_t u n.
+    A step with attention 0 leaves the state as it was, so padding needs no more than that.
+    """
+
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.of_input = nn.Linear(in_dim, 3 * dim)
+        self.of_state = nn.Linear(dim, 3 * dim)
+
+    def forward(self, steps: Tensor, attention: Tensor) -> Tensor:
+        """Last state [B, D] for steps [B, L, in_dim] and attention [B, L] in 0..1."""
+        state = steps.new_zeros(len(steps), self.of_state.in_features)
+        # Only the recurrence runs step by step; the inputs' part of all gates is one product before it.
+        for of_input, weight in zip(self.of_input(steps).unbind(1), attention.unbind(1), strict=True):
+            reset, update, new = of_input.chunk(3, dim=1)
+            state_reset, state_update, state_new = self.of_state(state).chunk(3, dim=1)
+            new = torch.tanh(new + torch.sigmoid(reset + state_reset) * state_new)
+            update = weight[:, None] * torch.sigmoid(update + state_update)
+            state = torch.lerp(state, new, update)
+        return state
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the real steps of scores [B, L]; zeros in padding, also where no step is real."""
+    lowest = torch.finfo(scores.dtype).min  # not -inf: a sample without a real step would become NaN
+    return scores.masked_fill(~mask, lowest).softmax(dim=1) * mask
+
+
+def padding_last(history: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the padding of history [B, L, ...] and mask [B, L] from the left of the real steps to their right.
+
+    A recurrent layer then meets every real step with a state that no padding has touched.
+    """
+    length = mask.sum(1, keepdim=True)
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    source = (steps - length) % mask.shape[1]
+    return history[torch.arange(len(mask), device=mask.device)[:, None], source], steps < length
