@@ -1,0 +1,1 @@
+"""Raw data sets of the original publishers, checked and turned into Parquet."""
