@@ -98,7 +98,7 @@ def compare_auc(
     relative: bool = False,
 ) -> dict[str, Interval]:
     """AUC of each arm minus the base's, in one pass; see `paired_bootstrap_auc`."""
-    users, _, weights = _user_draws(user, n_boot, seed)
+    users, _, weights = _user_draws(label, user, n_boot, seed)
 
     def replicates(score: ArrayLike) -> tuple[float, np.ndarray]:
         return auc(label, score), _weighted_auc(*check_samples(label, score), users, weights)
@@ -118,7 +118,7 @@ def compare_logloss(
     relative: bool = False,
 ) -> dict[str, Interval]:
     """LogLoss of each arm minus the base's, in one pass; see `paired_bootstrap_logloss`."""
-    users, size, weights = _user_draws(user, n_boot, seed)
+    users, size, weights = _user_draws(label, user, n_boot, seed)
 
     def replicates(probability: ArrayLike) -> tuple[float, np.ndarray]:
         loss_sum = np.bincount(users, weights=sample_logloss(label, probability))
@@ -156,10 +156,14 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(mean), float(mean - half), float(mean + half), level, len(values))
 
 
-def _user_draws(user: ArrayLike, n_boot: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _user_draws(
+    label: ArrayLike, user: ArrayLike, n_boot: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(code of each sample's user [N], samples of each user [U], times each user is drawn [U, n_boot])."""
     _, code, size = np.unique(np.asarray(user), return_inverse=True, return_counts=True)
     n_users = len(size)
+    if len(code) != len(np.asarray(label)):
+        raise UserError(f"There are {len(np.asarray(label))} labels but {len(code)} users.")
     if n_users < 2:
         raise UserError(f"A bootstrap over users needs at least two users, not {n_users}.")
     if n_boot < 1:

@@ -2,24 +2,36 @@
 
 A model is any `nn.Module` whose `forward(batch)` returns logits [B] for a `Batch` of B samples. The
 samples are in memory, so the loop is: choose indices, gather a batch, step; nothing else runs per step.
-On a GPU, or under `accelerate launch` with several processes, the same loop runs through accelerate.
+It uses the GPU if there is one, and under `accelerate launch` every process takes its share of a batch.
 """
 
 from __future__ import annotations
 
 import math
+import reprlib
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
+import cloudpickle
+import joblib
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast, gather_object
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from rec_utils.batches import CTRSamples
+from rec_utils.batches import Batch, CTRSamples
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
+from rec_utils.settings import cpu_count
 
 
 @dataclass(frozen=True)
@@ -27,20 +39,25 @@ class TrainConfig:
     """Settings of one training run."""
 
     lr: float = 1e-3  #: learning rate of Adam, constant
-    batch_size: int = 256  #: samples a step, over all processes together
+    batch_size: int = 256  #: samples a step, all processes together
     max_epochs: int = 20
-    patience: int = 3  #: epochs without a better validation LogLoss before training stops
-    weight_decay: float = 0.0  #: decoupled (AdamW); biases and other vectors are not decayed
+    patience: int = 3  #: training stops after so many epochs in a row without a better validation LogLoss
+    weight_decay: float = 0.0  #: decoupled, as in AdamW; vectors such as biases are not decayed
     seed: int = 0  #: of shuffling and dropout
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "batch_size", "max_epochs", "patience"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} must be above 0, not {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)
 class FitResult:
     """What a training run did; the model itself holds the weights of the best epoch."""
 
-    epochs: list[dict[str, float]]  #: of each epoch: train_loss, valid_logloss, valid_auc, seconds
+    epochs: list[dict[str, float]]  #: train_loss, valid_logloss, valid_auc and seconds of each epoch
     best_epoch: int  #: counted from 1
-    seconds: float  #: whole run, validation included
+    seconds: float  #: the whole run
 
 
 def fit(
@@ -50,63 +67,72 @@ def fit(
     config: TrainConfig = TrainConfig(),
     progress: bool | str = True,
 ) -> FitResult:
-    """Train `model` in place and leave the weights of the epoch with the lowest validation LogLoss in it.
+    """Train `model` in place and leave in it the weights of the epoch with the lowest validation LogLoss.
 
-    The same model, samples and config give the same weights, bit for bit on one thread of one CPU; the
-    caller's random state is neither used nor changed. `progress` shows a bar on stderr, a string names it.
-    If `valid` holds one class only, its AUC is NaN; LogLoss still chooses the epoch.
+    The optimiser is Adam with fused steps, the loss binary cross-entropy. The same model, samples and
+    config give the same weights, bit for bit on one thread of a CPU, and torch's global generator is
+    left as it was. `progress` shows one bar on stderr; a string is its label. If `valid` has one class
+    only, its AUC is NaN, and LogLoss still chooses the epoch.
 
-    Raises `UserError` if `train` or `valid` is empty, or a loss is not finite.
+    Raises `UserError` if `train` or `valid` is empty or a loss is not finite.
     """
     for name, samples in (("training", train), ("validation", valid)):
         if len(samples) == 0:
             raise UserError(f"The {name} set is empty.")
     start = time.perf_counter()
+    state = PartialState()
+    device, rank, processes = state.device, state.process_index, state.num_processes
+    train, valid, model = train.to(device), valid.to(device), model.to(device)
+    trained = DistributedDataParallel(model) if processes > 1 else model
     optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.lr, fused=True)
     shuffle = torch.Generator().manual_seed(config.seed)
+    valid_label = valid.label.cpu().numpy()
+    both_classes = 0 < valid_label.mean() < 1
     epochs: list[dict[str, float]] = []
     best, best_epoch, best_weights = math.inf, 0, {}
     bar = tqdm(
         total=config.max_epochs * math.ceil(len(train) / config.batch_size),
         desc=progress if isinstance(progress, str) else "training",
         unit="step",
-        disable=not progress,
+        disable=not progress or rank > 0,
     )
-    with bar, torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+    with bar, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed + rank)  # processes drop out different units
         for epoch in range(1, config.max_epochs + 1):
             epoch_start = time.perf_counter()
             model.train()
-            total = torch.zeros(())
-            for batch in train.batches(config.batch_size, shuffle):
+            loss_sum = torch.zeros((), device=device)
+            for batch in _shuffled_batches(train, config.batch_size, shuffle, rank, processes):
                 optimizer.zero_grad()
-                loss = binary_cross_entropy_with_logits(model(batch), batch.label)
+                loss = binary_cross_entropy_with_logits(trained(batch), batch.label)
                 loss.backward()
                 optimizer.step()
-                total += loss.detach() * len(batch.label)
+                loss_sum.add_(loss.detach(), alpha=len(batch.label))  # .item() here would stall a GPU
                 bar.update()
-            train_loss = total.item() / len(train)
-            probability = predict(model, valid)
+            train_loss = sum(gather_object([loss_sum.item()])) / len(train)
+            probability = _predict_in_shares(model, valid, rank, processes)
             if not (math.isfinite(train_loss) and np.isfinite(probability).all()):
                 raise UserError(
-                    f"The loss of epoch {epoch} is not finite at learning rate {config.lr:g}; lower it."
+                    f"The loss is not finite in epoch {epoch} at learning rate {config.lr:g}; lower lr."
                 )
-            label = valid.label.cpu().numpy()
-            valid_logloss = logloss(label, probability)
+            valid_logloss = logloss(valid_label, probability)
+            valid_auc = auc(valid_label, probability) if both_classes else math.nan
             epochs.append(
                 {
                     "train_loss": train_loss,
                     "valid_logloss": valid_logloss,
-                    "valid_auc": auc(label, probability) if 0 < label.mean() < 1 else math.nan,
+                    "valid_auc": valid_auc,
                     "seconds": time.perf_counter() - epoch_start,
                 }
             )
+            bar.set_postfix(epoch=epoch, logloss=f"{valid_logloss:.4f}", auc=f"{valid_auc:.4f}")
             if valid_logloss < best:
                 best, best_epoch = valid_logloss, epoch
                 best_weights = {name: value.clone() for name, value in model.state_dict().items()}
             elif epoch - best_epoch >= config.patience:
                 break
-        model.load_state_dict(best_weights)
+        bar.total = bar.n  # an early stop is a full bar, too
+    model.load_state_dict(best_weights)
     return FitResult(epochs, best_epoch, time.perf_counter() - start)
 
 
@@ -115,17 +141,102 @@ def predict(model: nn.Module, samples: CTRSamples, batch_size: int = 4096) -> np
     """Probabilities of a positive label [N], float64, from the model in evaluation mode."""
     if len(samples) == 0:
         return np.empty(0)
-    training = model.training
+    samples = samples.to(next(model.parameters()).device)
+    was_training = model.training
     model.eval()
     logits = torch.cat([model(batch) for batch in samples.batches(batch_size)])
-    model.train(training)
-    return torch.sigmoid(logits.double()).cpu().numpy()
+    model.train(was_training)
+    return logits.cpu().double().sigmoid().numpy()
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def run_jobs(
+    function: Callable[..., Any],
+    jobs: list[dict[str, Any]],
+    workers: int | None = None,
+    progress: bool | str = True,
+) -> list[Any]:
+    """`function(**job)` for every job, on `workers` processes (all cores by default); results in job order.
+
+    Every job runs on one torch thread, also with one worker (which is this process), so the number of
+    workers does not change a result. `function` may be a closure over large samples: it is sent to each
+    worker once, not with every job. The first error stops the rest and names its job.
+    """
+    if not jobs:
+        return []
+    workers = min(workers or cpu_count(), len(jobs))
+    desc = progress if isinstance(progress, str) else "jobs"
+    results: list[Any] = [None] * len(jobs)
+    with (
+        tqdm(total=len(jobs), desc=desc, unit="job", disable=not progress) as bar,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        if workers == 1:
+            numbered = (_run_job(function, number, job) for number, job in enumerate(jobs))
+        else:
+            shared = Path(folder) / "function.pkl"
+            shared.write_bytes(cloudpickle.dumps(function))
+            run = joblib.delayed(_run_shared_job)
+            with joblib.parallel_config("loky", inner_max_num_threads=1):
+                pool = joblib.Parallel(workers, batch_size=1, return_as="generator_unordered")
+            numbered = pool(run(str(shared), number, job) for number, job in enumerate(jobs))
+        for number, result in numbered:
+            results[number] = result
+            bar.update()
+    return results
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups for AdamW: matrices are decayed, vectors (biases, gains) are not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def _shuffled_batches(
+    samples: CTRSamples, batch_size: int, generator: torch.Generator, rank: int, processes: int
+) -> Iterator[Batch]:
+    """This process's share of every batch of one epoch; all processes draw the same order."""
+    if processes == 1:
+        yield from samples.batches(batch_size, generator)
+        return
+    order = torch.randperm(len(samples), generator=generator).to(samples.position.device)
+    for index in order.split(batch_size):
+        if len(index) >= processes:  # a rest too small to share is left out: a step needs all processes
+            yield samples.batch(index[rank::processes])
+
+
+def _predict_in_shares(model: nn.Module, samples: CTRSamples, rank: int, processes: int) -> np.ndarray:
+    """`predict`, each process doing its part and all getting the whole [N]."""
+    if processes == 1:
+        return predict(model, samples)
+    for running_average in model.buffers():  # each process has its own until the next training step
+        broadcast(running_average)
+    share = torch.arange(len(samples), device=samples.position.device).tensor_split(processes)[rank]
+    return np.concatenate(gather_object([predict(model, samples.select(share))]))
+
+
+@lru_cache(maxsize=1)
+def _load_shared(path: str) -> Callable[..., Any]:
+    return cloudpickle.loads(Path(path).read_bytes())
+
+
+def _run_shared_job(path: str, number: int, job: dict[str, Any]) -> tuple[int, Any]:
+    return _run_job(_load_shared(path), number, job)
+
+
+def _run_job(function: Callable[..., Any], number: int, job: dict[str, Any]) -> tuple[int, Any]:
+    """(number, result) of one job on one torch thread; an error gets the job's name."""
+    name = f"job {number + 1} ({', '.join(f'{key}={reprlib.repr(value)}' for key, value in job.items())})"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return number, function(**job)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    except Exception as error:
+        error.add_note(f"This happened in {name}.")
+        raise
+    finally:
+        torch.set_num_threads(threads)
