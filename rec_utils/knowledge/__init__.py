@@ -1,0 +1,1 @@
+"""Knowledge written by language models: requests, stores, back-ends, text vectors."""

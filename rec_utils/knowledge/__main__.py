@@ -1,0 +1,47 @@
+"""Encode the shipped texts again: `python -m rec_utils.knowledge`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from rec_utils.errors import run_cli
+from rec_utils.knowledge import movies, vectors
+from rec_utils.knowledge.encoder import Encoder
+
+
+def shipped_texts() -> Mapping[str, tuple[Encoder, Iterable[str]]]:
+    """What is prestored: file name -> (encoder, texts)."""
+    items, users = movies.item_answers().values(), movies.user_answers().values()
+    sources = [(items, movies.ITEM_TEXTS, "items", lambda _: Encoder())]
+    sources += [(users, movies.USER_TEXTS, "users", movies.user_encoder)]
+    return {
+        f"{kind}_{name}.safetensors": (encoder(name), [read(answer) for answer in answers])
+        for answers, texts, kind, encoder in sources
+        for name, read in texts.items()
+    }
+
+
+def main() -> None:
+    """Write one vector file a kind of text."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rec_utils.knowledge",
+        description="Encode the shipped knowledge texts with all-MiniLM-L6-v2 and write the float16 vectors.",
+        epilog="example: python -m rec_utils.knowledge --to /tmp/vectors",
+    )
+    parser.add_argument(
+        "--to", type=Path, default=vectors.BUNDLED, metavar="DIR", help="default: the shipped folder"
+    )
+    folder = parser.parse_args().to
+    for name, (encoder, texts) in shipped_texts().items():
+        texts = list(dict.fromkeys(texts))
+        keys = [vectors.text_key(text) for text in texts]
+        vectors.store(folder / name, keys, encoder.encode(texts).astype(np.float16), encoder.fingerprint)
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))

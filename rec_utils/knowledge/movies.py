@@ -1,0 +1,114 @@
+"""The shipped knowledge about movies and viewers, and its vectors, by IMDb id and by user.
+
+Items are matched by IMDb id, so one text serves every data set that knows the film: MovieTweetings
+ids are IMDb ids, MovieLens ids lead to them through latest-small's links (`movielens_imdb`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from rec_utils import settings
+from rec_utils.errors import UserError
+from rec_utils.knowledge import vectors
+from rec_utils.knowledge.encoder import MINILM_DIM, Encoder
+from rec_utils.knowledge.prompts import knowledge_text
+from rec_utils.knowledge.request import Response
+from rec_utils.knowledge.store import Store
+
+ITEMS = settings.BUNDLED / "knowledge" / "items.jsonl"
+USERS = settings.BUNDLED / "knowledge" / "users_ml-latest-small.jsonl"
+
+#: Texts of an item: what the model wrote, and as its control what it was given to write from.
+ITEM_TEXTS: Mapping[str, Callable[[Response], str]] = {
+    "facts": lambda response: response.text,
+    "title_genres": lambda response: response.request.prompt,
+}
+#: Texts of a user: the model's reasoning, the rated history it was given (control), and both, as in KAR.
+USER_TEXTS: Mapping[str, Callable[[Response], str]] = {
+    "preferences": lambda response: response.text,
+    "history": lambda response: response.request.prompt,
+    "history_preferences": lambda response: knowledge_text(response.request, response.text),
+}
+#: Room for 30 titles and the answer: KAR's limit, and all the positions the encoder has.
+HISTORY_TOKENS = 512
+
+
+@cache
+def item_answers() -> dict[str, Response]:
+    """The shipped answers about items by IMDb id (7 digits or more, zero padded)."""
+    return {response.meta["imdb"]: response for response in Store(ITEMS, readonly=True)}
+
+
+@cache
+def user_answers() -> dict[int, Response]:
+    """The shipped answers about the users of ml-latest-small by user id."""
+    return {response.meta["user_id"]: response for response in Store(USERS, readonly=True)}
+
+
+def item_texts(imdb: pd.Series, text: str = "facts") -> pd.Series:
+    """The text (a key of `ITEM_TEXTS`) of each film by IMDb id; None where there is none."""
+    return _texts(imdb, item_answers(), ITEM_TEXTS, text)
+
+
+def user_texts(user_ids: pd.Series, text: str = "preferences") -> pd.Series:
+    """The text (a key of `USER_TEXTS`) of each user of ml-latest-small; None where there is none."""
+    return _texts(user_ids, user_answers(), USER_TEXTS, text)
+
+
+def item_vectors(items: pd.DataFrame, text: str = "facts") -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [n, 384] float32 of the items' texts and a mask [n] of the items that have one.
+
+    `items` has a column `imdb` (`UserError` otherwise). Items without a text get zeros.
+    """
+    if "imdb" not in items:
+        raise UserError(
+            "the items have no column imdb; MovieLens items get it from knowledge.movies.movielens_imdb"
+        )
+    return _vectors(item_texts(items["imdb"], text), Encoder())
+
+
+def user_vectors(user_ids: pd.Series, text: str = "preferences") -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [n, 384] float32 of the users' texts and a mask [n] of the users that have one.
+
+    Texts with a history are read up to 512 tokens, the others up to the encoder's usual 256.
+    """
+    return _vectors(user_texts(user_ids, text), user_encoder(text))
+
+
+def user_encoder(text: str) -> Encoder:
+    """The encoder of a user text (a key of `USER_TEXTS`)."""
+    return Encoder() if text == "preferences" else Encoder(max_tokens=HISTORY_TOKENS)
+
+
+def movielens_imdb(item_ids: pd.Series) -> pd.Series:
+    """IMDb ids of MovieLens movie ids (one numbering in all MovieLens data sets); NA where unknown.
+
+    The ids come from the links of ml-latest-small, which know 3,544 of the 3,883 movies of ml-1m.
+    """
+    from rec_utils import data
+
+    links = data.load("ml-latest-small").items.set_index("item_id")["imdb"]
+    return item_ids.map(links)
+
+
+def _texts(
+    ids: pd.Series, answers: Mapping, texts: Mapping[str, Callable[[Response], str]], text: str
+) -> pd.Series:
+    read = texts[settings.check_choice("text", text, tuple(texts))]
+    return (
+        ids.map({key: read(answer) for key, answer in answers.items()})
+        .astype(object)
+        .where(ids.isin(answers), None)
+    )
+
+
+def _vectors(texts: pd.Series, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
+    has_text = texts.notna().to_numpy()
+    table = np.zeros((len(texts), MINILM_DIM), np.float32)
+    table[has_text] = vectors.encode(texts[has_text].tolist(), encoder)
+    return table, has_text

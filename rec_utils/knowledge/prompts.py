@@ -1,0 +1,127 @@
+"""The requests of this project, word for word, and KAR's factorisation prompts for live generation.
+
+Both prompts of a pair list the same factors, so that what a user likes and what an item offers can be
+compared factor by factor (factorisation prompting, KAR, arXiv 2306.10933).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rec_utils.errors import UserError
+from rec_utils.knowledge.request import Request
+
+MOVIE_FACTORS = (
+    "genre",
+    "director/actors",
+    "time period/country",
+    "character",
+    "plot/theme",
+    "mood/tone",
+    "critical acclaim/award",
+    "production quality",
+    "soundtrack",
+)
+BOOK_FACTORS = (
+    "genre",
+    "author",
+    "writing style",
+    "theme",
+    "setting",
+    "length and complexity",
+    "time period",
+    "literary quality",
+    "critical acclaim",
+)
+
+_KAR_SYSTEM = (
+    "You know the items of a recommender system well. Answer from your own knowledge and invent nothing."
+)
+
+#: System text of each purpose. Stored answers of these purposes do not repeat it, and their keys depend
+#: on it: a change here orphans them, and opening the store says so.
+SYSTEM = {
+    "item_facts": (
+        "From your own knowledge of films, describe the movie in 60 to 85 words of flowing English prose."
+        " Cover, where you know it and not always in the same order: director and leading cast; country"
+        " or industry, time and place of the story; premise, themes and kind of main character; mood,"
+        " tone, pacing, visual style or music where it stands out; standing (awards, critical reputation,"
+        " box office, cult status, franchise or source), who tends to like it and one or two films close"
+        " to it. Be factual and specific, invent nothing; if you do not know the film, say that it is"
+        " little known and what title, year and genres suggest."
+    ),
+    "user_preferences": (
+        "Reason about this viewer's preferences from the films they rated first, in time order, 0.5 to 5"
+        " stars, in 70 to 100 words of English prose, using your own knowledge of the films. Cover what"
+        " they like and what they dislike on the factors genre; directors and actors; time period and"
+        " country; kind of characters; plot and themes; mood and tone; critical standing; production"
+        " quality and visual style; music; give reasons from the history, contrasts between high and low"
+        " marks, how generous they rate, and what they would probably enjoy or reject next. Be specific;"
+        " do not list the history back; do not guess age, gender or job."
+    ),
+    "kar_item": _KAR_SYSTEM,
+    "kar_user": _KAR_SYSTEM,
+}
+
+
+def _history(history: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    rows = [(title.strip(), stars) for title, stars in history]
+    if not rows:
+        raise UserError("a user prompt needs at least one rated item; the history is empty")
+    return rows
+
+
+def item_facts(title: str, genres: str) -> Request:
+    """Ask for the facts about one movie; `title` ends in the year, `genres` are joined by "|"."""
+    return Request("item_facts", SYSTEM["item_facts"], f"{title.strip()}\nGenres: {genres}")
+
+
+def user_preferences(history: Sequence[tuple[str, float]]) -> Request:
+    """Ask for a viewer's preferences, from (title with year, stars) in time order."""
+    shown = "; ".join(f"{title} {stars:g}" for title, stars in _history(history))
+    return Request("user_preferences", SYSTEM["user_preferences"], shown)
+
+
+def kar_item(title: str, factors: Sequence[str] = MOVIE_FACTORS, kind: str = "movie") -> Request:
+    """KAR's item prompt, in our words: introduce the item factor by factor.
+
+    `kind` is the noun, such as "movie" or "book"; a book's title comes with its brand in KAR's data.
+    """
+    listed = ", ".join(factors)
+    prompt = f'Introduce the {kind} "{title.strip()}" and describe its {listed}; add what else matters.'
+    return Request("kar_item", SYSTEM["kar_item"], prompt)
+
+
+def kar_user(
+    history: Sequence[tuple[str, float]],
+    profile: str = "",
+    factors: Sequence[str] = MOVIE_FACTORS,
+    kind: str = "movie",
+) -> Request:
+    """KAR's user prompt, in our words: profile, first n items with stars, then the same factors.
+
+    `profile` is a sentence such as `ml1m_profile` gives; data without profiles leave it empty. The
+    history ends before the last ";", which is where KAR cuts the prompt to build the user's text.
+    """
+    shown = "; ".join(f'"{title}", {stars:g} stars' for title, stars in _history(history))
+    opening = f"{profile.strip()} " if profile.strip() else ""
+    prompt = (
+        f"{opening}The user's rated {kind}s in order: {shown}; analyse the user's preferences (consider"
+        f" factors like {', '.join(factors)}). Explain each with what the rated {kind}s show."
+    )
+    return Request("kar_user", SYSTEM["kar_user"], prompt)
+
+
+def ml1m_profile(gender: str, age_band: str, occupation: str) -> str:
+    """KAR's profile sentence for MovieLens-1M, e.g. `("female", "25-34", "writer")`."""
+    return f"The user is {gender}, aged {age_band}, occupation {occupation}."
+
+
+def knowledge_text(request: Request, answer: str) -> str:
+    """KAR's text of a user for the encoder: the prompt before its last ";", then ". ", then the answer.
+
+    Our own `user_preferences` prompt is nothing but the history, so the whole prompt is taken.
+    Source: KAR's released code, knowledge_encoding.
+    """
+    shown = request.prompt if request.purpose == "user_preferences" else request.prompt.rpartition(";")[0]
+    return f"{shown}. {answer}"
