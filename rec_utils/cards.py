@@ -2,7 +2,7 @@
 
 A card, `rec_utils/papers/cards/<id>.yaml`, has these keys (all required unless a default is given):
 
-    id, notebook, title, authors, venue, arxiv, code, licence, summary   strings
+    id, name, notebook, title, authors, venue, arxiv, code, licence, summary   strings
     profiles    {smoke: {...}, laptop: {...}, paper: {...}}: sizes of a run, free names, the same in all three
     estimates   {profile: text}: cost expected where no record has measured it yet (default: none)
     claims      list of claims, see `Claim`
@@ -108,6 +108,7 @@ class Card(_Strict):
     """All that is known about one paper before a run."""
 
     id: Slug
+    name: Text  #: what the paper calls its method
     notebook: Text
     title: Text
     authors: Text

@@ -24,7 +24,7 @@ from rec_utils.errors import UserError
 if TYPE_CHECKING:
     from rec_utils.stats import Interval
 
-__all__ = ["FRAGILE", "STATUSES", "NotTestable", "Verdict", "card_ids", "check", "load_card"]
+__all__ = ["FRAGILE", "LEVEL", "STATUSES", "NotTestable", "Verdict", "card_ids", "check", "load_card"]
 
 MATCHED, PARTLY, NOT_MATCHED, NOT_TESTABLE = STATUSES = (
     "matched",
@@ -32,6 +32,9 @@ MATCHED, PARTLY, NOT_MATCHED, NOT_TESTABLE = STATUSES = (
     "not matched",
     "not testable here",
 )
+
+#: Confidence level of every interval that decides a claim.
+LEVEL = 0.95
 
 #: A verdict whose interval ends closer to the null than this share of its half-width is called fragile.
 FRAGILE = 0.25
@@ -90,7 +93,8 @@ def check(
     `evidence` gives for each claim id an interval, or several named ones that must all support the claim
     ("on every backbone": the weakest decides), or `NotTestable`. Claims that the card itself declares not
     testable need no entry. Raises `UserError` for a claim without evidence, evidence for an unknown claim
-    or for one that the card declares not testable, and an interval that is not finite and ordered.
+    or for one that the card declares not testable, and an interval that is not finite, not ordered or not
+    of level `LEVEL`.
     """
     for claim_id in evidence:
         if card.claim(claim_id).not_testable:
@@ -121,9 +125,11 @@ def _verdict(card: Card, claim: Claim, evidence: Mapping) -> Verdict:
     intervals = given if isinstance(given, Mapping) else {"": given}
     for name, interval in intervals.items():
         value, low, high = interval.value, interval.low, interval.high
+        at = f"card {card.id}: claim {claim.id!r}" + (f", {name}" if name else "")
         if not all(map(math.isfinite, (value, low, high))) or low > high:
-            at = f"claim {claim.id!r}" + (f", {name}" if name else "")
-            raise UserError(f"card {card.id}: {at}: {value} [{low}, {high}] is not a finite interval")
+            raise UserError(f"{at}: {value} [{low}, {high}] is not a finite interval")
+        if interval.level != LEVEL:
+            raise UserError(f"{at}: verdicts need {LEVEL:.0%} intervals, not one of {interval.level:.0%}")
     # the worst status first; among equals the one closest to falling
     name, interval = min(
         intervals.items(), key=lambda item: (-STATUSES.index(_status(claim, item[1])), margin(claim, item[1]))

@@ -101,7 +101,7 @@ def gain_by_bin(table: pd.DataFrame, *, ylabel: str, null: float = 0.0) -> Figur
         len(panels),
         sharey=True,
         squeeze=False,
-        figsize=(7 if len(panels) == 1 else 4.5 * len(panels), 3.6),
+        figsize=(7 if len(panels) == 1 else 4.8 * len(panels), 3.6),
     )
     for ax, panel in zip(axes[0], panels, strict=True):
         part = table[table["by"] == panel]

@@ -1,0 +1,292 @@
+"""Tables for notebooks and README, made from cards and run records.
+
+Command line: `update` writes README's tables, `check` tells whether they are up to date, `show` prints the
+verdicts of a profile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rec_utils.cards import Card, card_ids, load_card
+from rec_utils.claims import Verdict
+from rec_utils.errors import UserError, run_cli
+from rec_utils.files import write_atomic
+from rec_utils.records import COMMITTED, Record, load
+from rec_utils.settings import PROFILES, ROOT
+from rec_utils.stats import Interval
+
+README = ROOT / "README.md"
+
+EXAMPLES = """examples:
+  python -m rec_utils.report update
+  python -m rec_utils.report check
+  python -m rec_utils.report show --profile smoke --notebook 01_kar
+"""
+
+# ---------------------------------------------------------------- displays of a notebook
+
+
+def card_markdown(card: Card) -> str:
+    """The paper card as Markdown."""
+    return (
+        f"**{card.title}**  \n{card.authors}. {card.venue}. "
+        f"[arXiv {card.arxiv}](https://arxiv.org/abs/{card.arxiv})\n\n"
+        f"{card.summary}\n\n"
+        f"*Official code:* {card.code}. *Licence:* {card.licence}."
+    )
+
+
+def claims_table(card: Card) -> pd.DataFrame:
+    """The claims under test: what is measured, where the claim would be empty, what would match the paper."""
+    return pd.DataFrame(
+        {
+            "claim": claim.text,
+            "metric": claim.metric,
+            "null": _with_unit(f"{claim.null_value:g}", claim.unit),
+            "match": _with_unit(_band(*claim.band), claim.unit),
+            "from": "ours" if claim.ours else claim.source.where,
+        }
+        for claim in card.claims
+    )
+
+
+def verdict_table(verdicts: Sequence[Verdict], numbers: bool = True) -> pd.DataFrame:
+    """Verdicts by claim id; without `numbers` only what a repeated run must give again."""
+    rows = [
+        {
+            "claim": verdict.claim,
+            "status": status(verdict),
+            "value [95 % interval]": value(verdict),
+            "null": _with_unit(f"{verdict.null:g}", verdict.unit),
+            "match": _with_unit(_band(*verdict.band), verdict.unit),
+            "remark": verdict.reason or (f"weakest: {verdict.decided_by}" if verdict.decided_by else ""),
+        }
+        for verdict in verdicts
+    ]
+    table = pd.DataFrame(rows).set_index("claim")
+    return table if numbers else pd.DataFrame({"status": [v.status for v in verdicts]}, index=table.index)
+
+
+def paper_vs_ours(card: Card, ours: Mapping[str, float | Interval], setting: str) -> pd.DataFrame:
+    """The paper's numbers beside ours; a cell nobody could read in the paper, or did not measure, is empty.
+
+    Args:
+        card: with the published numbers.
+        ours: our numbers by the published entry's id. Entries without one are left out, unless the
+            paper's number is known.
+        setting: what ours were measured on, shown beside them since it is hardly ever the paper's.
+    """
+    published = {entry.id: entry for entry in card.published}
+    for entry_id in ours:
+        if entry_id not in published:
+            raise UserError(f"card {card.id}: no published entry {entry_id!r}; it has {', '.join(published)}")
+    return pd.DataFrame(
+        {
+            "table": entry.table,
+            "cell": entry.cell,
+            "unit": entry.unit,
+            "paper": "" if entry.value is None else f"{entry.value:g}",
+            "ours": _number(ours[entry.id]) if entry.id in ours else "",
+            "our setting": setting if entry.id in ours else "",
+            "source of the paper's number": entry.source.where if entry.source else "",
+        }
+        for entry in card.published
+        if entry.id in ours or entry.value is not None
+    )
+
+
+def cost_table(records: Iterable[Record]) -> pd.DataFrame:
+    """What a run at default parameters costs, measured; below it the estimates of the cards for the rest."""
+    records = [record for record in records if record.run_id == record.profile]
+    rows = [
+        {
+            "notebook": record.notebook,
+            "profile": record.profile,
+            "time": f"{record.seconds:.0f} s" if record.seconds < 60 else f"{record.seconds / 60:.1f} min",
+            "memory": f"{record.peak_memory_gb:.1f} GB" if record.peak_memory_gb else "",
+            "device": _device(record.hardware),
+        }
+        for record in records
+    ]
+    measured = {(record.notebook, record.profile) for record in records}
+    for card in map(load_card, card_ids()):
+        for profile, text in card.estimates.items():
+            if (card.notebook, profile) not in measured:
+                rows.append({"notebook": card.notebook, "profile": profile, "time": f"estimate: {text}"})
+    table = pd.DataFrame(rows, columns=["notebook", "profile", "time", "memory", "device"]).fillna("")
+    order = table["profile"].map(PROFILES.index)
+    return table.assign(order=order).sort_values(["notebook", "order"]).drop(columns="order")
+
+
+# ---------------------------------------------------------------- over all records
+
+
+def results_table(records: Iterable[Record], profile: str = "laptop", ours: bool = False) -> pd.DataFrame:
+    """One row a claim, from the runs of a profile at default parameters.
+
+    Args:
+        records: from `records.load`.
+        profile: which runs.
+        ours: our own control claims instead of the papers' claims.
+    """
+    rows = [
+        {
+            "id": verdict.claim,
+            "claim": verdict.text,
+            "paper": load_card(record.card).name,
+            "status": status(verdict),
+            "value [95 % interval]": value(verdict) or verdict.reason,
+            "null": _with_unit(f"{verdict.null:g}", verdict.unit),
+            "notebook": record.notebook,
+        }
+        for record in records
+        if record.run_id == record.profile == profile
+        for verdict in record.verdicts
+        if verdict.ours == ours
+    ]
+    columns = ["id", "claim", "paper", "status", "value [95 % interval]", "null", "notebook"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def status(verdict: Verdict) -> str:
+    """The status, marked if it is fragile."""
+    return f"{verdict.status} (fragile)" if verdict.fragile else verdict.status
+
+
+def value(verdict: Verdict) -> str:
+    """Value and interval with two digits of the interval's width, such as "+0.65 [+0.40, +0.90] %"."""
+    if verdict.value is None:
+        return ""
+    text = _interval(verdict.value, verdict.low, verdict.high, verdict.null)
+    return _with_unit(text, verdict.unit)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A GitHub table."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    lines = (" | ".join(str(cell).replace("|", r"\|") for cell in row) for row in rows)
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def readme_blocks(records: list[Record]) -> dict[str, str]:
+    """The generated parts of README by the name of their markers."""
+    parts = []
+    for ours, heading in ((False, "Claims of the papers"), (True, "Controls of our own")):
+        table = results_table(records, ours=ours).drop(columns="id")
+        table["notebook"] = [f"[{name}](notebooks/{name}.ipynb)" for name in table["notebook"]]
+        parts.append(f"**{heading}**\n\n{markdown(table) if len(table) else 'No run has been recorded yet.'}")
+    return {"results": "\n\n".join(parts), "cost": markdown(cost_table(records))}
+
+
+def render(readme: str, blocks: Mapping[str, str]) -> str:
+    """README's text with the blocks put between their markers `<!-- name:begin -->`, `<!-- name:end -->`."""
+    for name, block in blocks.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        if readme.count(begin) != 1 or readme.count(end) != 1 or readme.index(end) < readme.index(begin):
+            raise UserError(f"README.md needs the markers {begin} and {end} once each, in this order")
+        head, rest = readme.split(begin)
+        readme = f"{head}{begin}\n{block}\n{end}{rest.split(end)[1]}"
+    return readme
+
+
+def update_readme(path: Path = README, folder: Path = COMMITTED) -> bool:
+    """Write the tables of the committed records into README; True if it changed."""
+    old = path.read_text(encoding="utf-8")
+    new = render(old, readme_blocks(load(folders=[folder])))
+    if new != old:
+        write_atomic(path, new)
+    return new != old
+
+
+def check_readme(path: Path = README, folder: Path = COMMITTED) -> None:
+    """Raise `UserError` unless README's tables are those of the committed records."""
+    old = path.read_text(encoding="utf-8")
+    if render(old, readme_blocks(load(folders=[folder]))) != old:
+        raise UserError(
+            f"{path.name} does not show the records as they are; run: python -m rec_utils.report update"
+        )
+
+
+# ---------------------------------------------------------------- formats
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return f"{text} {unit}".strip()
+
+
+def _band(low: float, high: float) -> str:
+    if math.isinf(high):
+        return f"≥ {low:g}"
+    return f"≤ {high:g}" if math.isinf(low) else f"{low:g} to {high:g}"
+
+
+def _interval(value: float, low: float, high: float, null: float | None = None) -> str:
+    """Two digits of the half-width, and more where a bound would else look as if it were the null."""
+    sign = "+" if null == 0 else ""
+    digits = max(0, 1 - math.floor(math.log10((high - low) / 2))) if high > low else 3
+    while digits < 6 and any(bound != null and round(bound, digits) == null for bound in (low, high)):
+        digits += 1
+    return f"{value:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+
+def _number(value: float | Interval) -> str:
+    return _interval(value.value, value.low, value.high) if isinstance(value, Interval) else f"{value:.4g}"
+
+
+def _columns(table: pd.DataFrame) -> str:
+    """Plain text with all columns flush left."""
+    rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _device(hardware: Mapping) -> str:
+    return ", ".join(hardware["gpu"]) or f"{hardware['cores']} cores, {hardware['cpu']}"
+
+
+# ---------------------------------------------------------------- command line
+
+
+def main() -> None:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rec_utils.report",
+        description="Tables made from the run records.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("update", help="write README's tables from the committed records")
+    commands.add_parser("check", help="exit with status 2 if README's tables are out of date")
+    show = commands.add_parser("show", help="print the verdicts of the latest runs")
+    show.add_argument("--profile", choices=PROFILES, default="laptop")
+    show.add_argument("--notebook", help="only this one, such as 01_kar")
+    arguments = parser.parse_args()
+    if arguments.command == "update":
+        print("README.md updated" if update_readme() else "README.md was up to date")
+    elif arguments.command == "check":
+        check_readme()
+        print("README.md is up to date")
+    else:
+        records = load(arguments.notebook, arguments.profile)
+        tables = [results_table(records, arguments.profile, ours) for ours in (False, True)]
+        table = pd.concat(tables).drop(columns="claim").rename(columns={"id": "claim"})
+        if table.empty:
+            raise UserError(
+                f"no run of profile {arguments.profile!r} is recorded; run: "
+                f"make reproduce PROFILE={arguments.profile}"
+            )
+        print(_columns(table))
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))
