@@ -1,4 +1,4 @@
-"""Raw files to checked Parquet tables: idempotent, and atomic, so that a build is either whole or not there."""
+"""Raw files to checked Parquet tables; a build is either whole or not there, and is not repeated in vain."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from tqdm import tqdm
 
 from data_prep import movielens, movietweetings
 from data_prep.catalog import Entry
-from data_prep.checks import check_tables
+from data_prep.checks import Checks
 from data_prep.source import Source, locate
-from data_prep.tables import NUMBER, Format, Parquet, Text
+from data_prep.tables import NUMBER, Format, Parquet, Text, first_line
 from rec_utils.errors import UserError
 from rec_utils.files import sha256
 from rec_utils.settings import cpu_count, data_dir
 
 #: Raise by one when the tables that a build writes change.
 BUILDER = 1
+
+#: What DuckDB may hold in memory; larger tables spill into the build's folder.
+MEMORY = "2GB"
 
 FORMATS: dict[str, Format] = movielens.FORMATS | movietweetings.FORMATS
 
@@ -42,30 +45,35 @@ class Built:
     """A finished build: its folder and what its manifest says."""
 
     folder: Path
-    builder: int
-    raw: dict[str, str]  #: sha256 of every raw file read
+    builder: int  #: `BUILDER` at the time
+    raw: dict[str, str]  #: sha256 of every raw file that was read
+    rows: dict[str, int]  #: number of rows of every Parquet file
     tables: dict[str, str]  #: sha256 of every Parquet file
 
     @classmethod
     def read(cls, name: str) -> Built | None:
-        """The present build of a data set, or None where there is none."""
+        """The present build of a data set; None where there is none or its manifest cannot be read."""
         folder = data_dir() / name
         try:
             return cls(folder, **json.loads((folder / "manifest.json").read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, TypeError):
             return None
-        except (ValueError, TypeError):
-            raise UserError(
-                f"{folder / 'manifest.json'} is damaged; remove {folder} and build {name} again"
-            ) from None
 
-    def damage(self) -> str | None:
-        """The first table that is missing or altered, if any."""
-        intact = {
-            name: (self.folder / name).is_file() and sha256(self.folder / name) == hash_
-            for name, hash_ in self.tables.items()
-        }
-        return next((name for name, good in intact.items() if not good), None)
+    def check(self) -> None:
+        """Raise UserError unless every table is there with the hash it was built with."""
+        for table, digest in self.tables.items():
+            path = self.folder / table
+            if not path.is_file() or sha256(path) != digest:
+                command = f"python -m data_prep build {self.folder.name}"
+                raise UserError(f"{path} is missing or altered: run `{command}` again as you built it")
+
+    def is_of(self, raw: dict[str, str]) -> bool:
+        """Whether this builder made it from the raw files of these hashes, and it is intact."""
+        try:
+            self.check()
+        except UserError:
+            return False
+        return (self.builder, self.raw) == (BUILDER, raw)
 
 
 def build(entry: Entry, where: Path | None = None) -> tuple[Built, bool]:
@@ -73,7 +81,7 @@ def build(entry: Entry, where: Path | None = None) -> tuple[Built, bool]:
 
     Args:
         entry: a data set of ratings.
-        where: folder or archive with the raw files; None for the bundled or the downloaded ones.
+        where: folder or archive with the raw files; None for the bundled or the fetched ones.
 
     Returns:
         The build, and whether it was made now.
@@ -83,106 +91,103 @@ def build(entry: Entry, where: Path | None = None) -> tuple[Built, bool]:
     """
     target = data_dir() / entry.name
     source = locate(entry, where)
-    tables = FORMATS[entry.ratings.format].tables(source.members)
-    for table in tables.values():
-        if table.name not in source.members:
-            raise UserError(f"{source.path} holds no {table.name}, which {entry.name} needs")
-    raw = source.hashes([table.name for table in tables.values()])
+    files = FORMATS[entry.ratings.format].tables(source.members)
+    names = [file.name for file in files.values()]
+    for name in names:
+        if name not in source.members:
+            raise UserError(f"{source.path} holds no {name}, which {entry.name} needs")
+    raw = source.hashes(names)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.parent / f".{entry.name}.lock"):
         _clean_up(target)
         present = Built.read(entry.name)
-        if present and (present.builder, present.raw) == (BUILDER, raw) and not present.damage():
+        if present and present.is_of(raw):
             return present, False
-        with _replaced(target) as folder:
-            _write(entry, source, tables, folder)
-            manifest = {
-                "builder": BUILDER,
-                "raw": raw,
-                "tables": {path.name: sha256(path) for path in sorted(folder.glob("*.parquet"))},
-            }
+        with _replacing(target) as folder:
+            rows = _write(entry, source, files, folder)
+            hashes = {table: sha256(folder / table) for table in rows}
+            manifest = {"builder": BUILDER, "raw": raw, "rows": rows, "tables": hashes}
             (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-    return Built.read(entry.name), True
+    return Built(target, **manifest), True
 
 
-def _write(entry: Entry, source: Source, tables: dict[str, Text | Parquet], folder: Path) -> None:
-    """Read, check and write the tables of one data set into `folder`."""
+def _write(entry: Entry, source: Source, files: dict[str, Text | Parquet], folder: Path) -> dict[str, int]:
+    """Read and check the raw files and write the tables into `folder`; returns the rows of each."""
     scratch = folder / "scratch"
     scratch.mkdir()
-    steps = tqdm(total=3 + len(tables), desc=entry.name, unit="step", leave=False)
+    # silent where no one watches, so that no bar gets into a notebook's stored output
+    steps = tqdm(total=3 + len(files), desc=entry.name, unit="step", leave=False, disable=None)
     with steps, duckdb.connect(str(scratch / "tables.duckdb")) as connection:
-        connection.execute(
-            f"SET threads = {cpu_count()}; SET memory_limit = '2GB'; SET enable_progress_bar = false"
-        )
-        paths = source.fetch([table.name for table in tables.values()], scratch / "raw")
-        known = {file.path: file for file in entry.raw}
-        for path in paths.values():
-            if path.name in known:
-                known[path.name].check(path)
+        connection.execute(f"SET threads = {cpu_count()}; SET memory_limit = '{MEMORY}'")
+        paths = source.unpack([file.name for file in files.values()], scratch / "raw")
+        for known in entry.raw:
+            if known.path in paths:
+                known.check(paths[known.path])
         steps.update()
         try:
-            for name, table in tables.items():
-                steps.set_postfix_str(table.name)
-                table.read(connection, paths[table.name], name, scratch)
+            for table, file in files.items():
+                steps.set_postfix_str(file.name)
+                file.read(connection, paths[file.name], table, scratch)
                 steps.update()
             steps.set_postfix_str("checks")
-            check_tables(connection, tables, entry.ratings)
+            Checks(connection, files, entry.ratings).run()
             steps.update()
-            _export(connection, FORMATS[entry.ratings.format], tables, folder)
+            rows = _export(connection, FORMATS[entry.ratings.format].items, files, folder)
             steps.update()
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"{entry.name} could not be built in {folder.parent}: {reason}; is the disk full?"
+                f"{entry.name} could not be built in {folder.parent} ({first_line(error)}); is the disk full?"
             ) from None
     shutil.rmtree(scratch)
+    return rows
 
 
 def _export(
-    connection: duckdb.DuckDBPyConnection,
-    entry_format: Format,
-    tables: dict[str, Text | Parquet],
-    folder: Path,
-) -> None:
+    connection: duckdb.DuckDBPyConnection, items: str, files: dict[str, Text | Parquet], folder: Path
+) -> dict[str, int]:
+    """Write the final tables, rows in the order of the raw files; returns the rows of each."""
+    users = "SELECT DISTINCT user_id::BIGINT AS user_id FROM ratings ORDER BY user_id"
     queries = {
-        "interactions": f"SELECT {_columns(tables['ratings'])} FROM ratings",
-        "items": ITEMS.format(items=entry_format.items),
-        "users": f"SELECT {_columns(tables['users'])} FROM users"
-        if "users" in tables
-        else "SELECT DISTINCT user_id::BIGINT AS user_id FROM ratings ORDER BY user_id",
+        "interactions.parquet": f"SELECT {_columns(files['ratings'])} FROM ratings",
+        "items.parquet": ITEMS.format(items=items),
+        "users.parquet": f"SELECT {_columns(files['users'])} FROM users" if "users" in files else users,
     }
-    for name, query in queries.items():
-        connection.execute(f"COPY ({query}) TO '{folder / name}.parquet' (FORMAT parquet, COMPRESSION zstd)")
+    rows = {}
+    for table, query in queries.items():
+        connection.sql(query).write_parquet(str(folder / table), compression="zstd")
+        rows[table] = connection.read_parquet(str(folder / table)).shape[0]
+    return rows
 
 
-def _columns(table: Text | Parquet) -> str:
-    """SQL list of a table's columns in their final types: whole numbers are 64 bits wide, ratings 32-bit floats."""
-    types = {name: kind if kind != NUMBER else "BIGINT" for name, kind in table.columns.items()}
+def _columns(file: Text | Parquet) -> str:
+    """SQL list of a table's columns in their final types: 64-bit whole numbers, 32-bit ratings, text."""
+    types = {name: "BIGINT" if kind == NUMBER else kind for name, kind in file.columns.items()}
     if "rating" in types:
         types["rating"] = "FLOAT"
     return ", ".join(f'"{name}"::{kind} AS "{name}"' for name, kind in types.items())
 
 
 @contextmanager
-def _replaced(target: Path) -> Iterator[Path]:
+def _replacing(target: Path) -> Iterator[Path]:
     """Yield a new folder beside `target`; put it in the place of `target` if the block ends well."""
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new-"))
-    old = target.with_name(f".{target.name}.old")
     try:
         yield folder
         folder.chmod(0o755)
         if target.exists():
-            target.rename(old)
+            target.rename(_old(target))
         folder.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _clean_up(target)
 
 
 def _clean_up(target: Path) -> None:
-    """Remove what a killed build left behind; give back the old build if it was killed while they were swapped."""
-    old = target.with_name(f".{target.name}.old")
-    if old.exists() and not target.exists():
-        old.rename(target)
-    for rest in (old, *target.parent.glob(f".{target.name}.new-*")):
+    """Remove what a build left behind; give the old build back if the new one did not take its place."""
+    if _old(target).exists() and not target.exists():
+        _old(target).rename(target)
+    for rest in (_old(target), *target.parent.glob(f".{target.name}.new-*")):
         shutil.rmtree(rest, ignore_errors=True)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -34,9 +34,7 @@ class File(_Strict):
             raise UserError(f"{path} is missing")
         size = path.stat().st_size
         if size != self.size:
-            raise UserError(
-                f"{path} has {size:,} bytes where {self.size:,} are expected: it is truncated or altered"
-            )
+            raise UserError(f"{path} has {size:,} bytes instead of {self.size:,}: it is truncated or altered")
         if sha256(path) != self.sha256:
             raise UserError(f"{path} was altered: its sha256 is not {self.sha256}")
 
@@ -127,21 +125,25 @@ def rating_entry(name: str) -> Entry:
     return load()[check_choice("data set", name, buildable)]
 
 
-def check_bundled(entries: dict[str, Entry], root: Path = BUNDLED) -> Iterator[tuple[str, File]]:
-    """Check every bundled file and yield it with the name of its data set.
+def check_bundled(entries: Iterable[Entry], root: Path = BUNDLED) -> Iterator[File]:
+    """Check every bundled file of the data sets and yield it.
 
     Raises:
-        UserError: a file is missing, truncated or altered, or stands under `root` and in no entry.
+        UserError: a file is missing, truncated or altered.
     """
-    listed = {file.path: (each.name, file) for each in entries.values() for file in each.bundled}
+    for each in entries:
+        for file in each.bundled:
+            file.check(root / file.path)
+            yield file
+
+
+def check_no_stray(entries: Iterable[Entry], root: Path = BUNDLED) -> None:
+    """Raise UserError if a file under `root` stands in none of the entries."""
+    listed = {file.path for each in entries for file in each.bundled}
     for path in sorted(root.rglob("*")):
         if path.is_file() and path.relative_to(root).as_posix() not in listed:
-            raise UserError(
-                f"{path} is in no catalog entry; `python -m data_prep catalog-hash {path}` prints the line to add"
-            )
-    for name, file in listed.values():
-        file.check(root / file.path)
-        yield name, file
+            command = f"python -m data_prep catalog-hash {path}"
+            raise UserError(f"{path} is in no catalog entry; `{command}` prints the line to add")
 
 
 def catalog_lines(path: Path, root: Path = BUNDLED) -> str:

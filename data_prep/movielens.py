@@ -1,4 +1,4 @@
-"""The raw formats of the MovieLens family: 100K (tab and bar), 1M and 10M (double colon), the later ones (csv)."""
+"""The raw formats of the MovieLens family: 100K (tab, bar), 1M and 10M (double colon), later ones (csv)."""
 
 from __future__ import annotations
 
@@ -31,15 +31,9 @@ FORMATS = {
         movies=Text(
             "u.item",
             "|",
-            {
-                "item_id": NUMBER,
-                "title": TEXT,
-                "released": TEXT,
-                "video": TEXT,
-                "url": TEXT,
-                "unknown": NUMBER,
-            }
-            | dict.fromkeys(GENRES_100K, NUMBER),
+            {"item_id": NUMBER}
+            | dict.fromkeys(("title", "released", "video_released", "url"), TEXT)
+            | dict.fromkeys(("unknown", *GENRES_100K), NUMBER),
             encoding="latin-1",
         ),
         items=_ITEMS_100K,

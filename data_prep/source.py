@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data_prep.catalog import Entry
+from data_prep.catalog import Entry, check_bundled
 from rec_utils.errors import UserError
 from rec_utils.files import sha256
 from rec_utils.settings import BUNDLED, data_dir
@@ -21,90 +22,79 @@ def downloads() -> Path:
 
 @dataclass(frozen=True)
 class Source:
-    """A folder or a zip archive with raw files, addressed by their plain names."""
+    """A folder or a zip archive with raw files, which go by their plain names."""
 
     path: Path
-    members: dict[str, str]  #: plain name -> name inside the archive, or path inside the folder
+    members: dict[str, str]  #: plain name -> name inside the archive or folder
+    zipped: bool
 
     @classmethod
     def open(cls, path: Path) -> Source:
-        """List the files of a folder (not its sub-folders) or of a zip archive (at any depth).
+        """List the files of a folder (not of its sub-folders) or of a zip archive (at any depth).
 
         Raises:
-            UserError: `path` is neither, or the archive is broken.
+            UserError: `path` is neither, or the archive is damaged.
         """
         if path.is_dir():
-            return cls(path, {each.name: each.name for each in path.iterdir() if each.is_file()})
+            return cls(path, {each.name: each.name for each in path.iterdir() if each.is_file()}, False)
         try:
             with zipfile.ZipFile(path) as archive:
                 names = [info.filename for info in archive.infolist() if not info.is_dir()]
         except (zipfile.BadZipFile, FileNotFoundError):
-            raise UserError(
-                f"{path} is neither a folder nor a whole zip archive: truncated, or mistyped?"
-            ) from None
+            raise UserError(f"{path} is neither a folder nor a whole zip archive") from None
         # deepest first, so that of two files of one name the outermost stays
         names.sort(key=lambda name: -len(PurePosixPath(name).parts))
-        return cls(path, {PurePosixPath(name).name: name for name in names})
+        return cls(path, {PurePosixPath(name).name: name for name in names}, True)
 
-    @property
-    def zipped(self) -> bool:
-        """Whether the files lie in an archive."""
-        return self.path.is_file()
-
-    def hashes(self, names: list[str]) -> dict[str, str]:
+    def hashes(self, names: Iterable[str]) -> dict[str, str]:
         """SHA-256 of what is read: of the archive, or of each file called one of `names` in the folder."""
         if self.zipped:
             return {self.path.name: sha256(self.path)}
         return {name: sha256(self.path / name) for name in names}
 
-    def fetch(self, names: list[str], folder: Path) -> dict[str, Path]:
-        """Paths of the files called `names`; those of an archive are unpacked into `folder` first.
+    def unpack(self, names: Iterable[str], folder: Path) -> dict[str, Path]:
+        """Paths of the files called `names`; those of an archive are unpacked into the new `folder`.
 
-        A file is written under its plain name only, so no member name can lead out of `folder`.
+        A file is written under its plain name only, so no name inside an archive can lead out of `folder`.
         """
         if not self.zipped:
             return {name: self.path / name for name in names}
         folder.mkdir()
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                for name in names:
-                    with archive.open(self.members[name]) as packed, open(folder / name, "wb") as file:
+        paths = {name: folder / name for name in names}
+        with zipfile.ZipFile(self.path) as archive:
+            for name, path in paths.items():
+                try:
+                    with archive.open(self.members[name]) as packed, path.open("wb") as file:
                         shutil.copyfileobj(packed, file, 1 << 20)
-        except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-            raise UserError(f"{self.path}, {name}: the archive is damaged ({error})") from None
-        return {name: folder / name for name in names}
+                except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+                    raise UserError(f"{self.path}: {name} inside it is damaged ({error})") from None
+        return paths
 
 
 def locate(entry: Entry, where: Path | None) -> Source:
-    """The raw files of `entry`.
+    """The raw files of a data set.
 
     Args:
         entry: the data set.
-        where: a folder that holds the raw files, or the archive, or the archive's unpacked folder; or an
-            archive itself. None stands for the bundled files, else for the downloaded archive.
+        where: a folder that holds the raw files, the archive, or a folder of the data set's name with the raw
+            files; or the archive itself. None stands for the bundled files, else for the fetched archive.
 
     Raises:
-        UserError: nothing is there; the message names the commands that help.
+        UserError: nothing is there, or a bundled file was altered; the message names the commands that help.
     """
-    archive_name = entry.archive.file.path if entry.archive else f"{entry.name}.zip"
+    archive = entry.archive.file.path if entry.archive else f"{entry.name}.zip"
     if where is None and entry.bundled:
+        list(check_bundled([entry]))
         where = BUNDLED / entry.name
-        for file in entry.bundled:
-            file.check(BUNDLED / file.path)
-    if where is None:
-        downloaded = downloads() / archive_name
-        if not downloaded.exists():
+    elif where is None:
+        where = downloads() / archive
+        if not where.exists():
             raise UserError(
-                f"{entry.name} is not shipped and not here: run `python -m data_prep fetch {entry.name}` and then "
-                f"`python -m data_prep build {entry.name}`, or, with the files already on disk, "
+                f"{entry.name} is neither shipped nor built: run `python -m data_prep fetch {entry.name}` "
+                f"and `python -m data_prep build {entry.name}`; or, with the raw files in a folder DIR, "
                 f"`python -m data_prep build {entry.name} --from DIR`"
             )
-        return Source.open(downloaded)
-    if not where.exists():
+    elif not where.exists():
         raise UserError(f"--from {where}: there is no such file or folder")
-    if where.is_dir():
-        if (where / archive_name).is_file():
-            return Source.open(where / archive_name)
-        if (where / entry.name).is_dir():
-            return Source.open(where / entry.name)
-    return Source.open(where)
+    inside = (where / archive, where / entry.name)
+    return Source.open(next((path for path in inside if path.exists()), where))

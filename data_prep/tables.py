@@ -1,4 +1,4 @@
-"""Delimited text files into DuckDB tables, with every malformed line turned into one clear sentence."""
+"""Raw files into DuckDB tables, with every malformed line turned into one clear sentence."""
 
 from __future__ import annotations
 
@@ -10,34 +10,45 @@ import duckdb
 
 from rec_utils.errors import UserError
 
+#: Numbers are read as DOUBLE, so that 1.5 in a column of whole numbers is found rather than rounded.
 NUMBER, TEXT = "DOUBLE", "VARCHAR"
+
+
+def first_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple | None:
+    """The first row of a query's answer; all of it is fetched, since an open answer blocks the connection."""
+    return next(iter(connection.execute(query).fetchall()), None)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; DuckDB puts hints below it."""
+    return str(error).partition("\n")[0]
 
 
 @dataclass(frozen=True)
 class Text:
-    """Shape of a delimited text file.
-
-    Numbers are read as DOUBLE, so that 1.5 in a column of whole numbers is found rather than rounded.
-    """
+    """Shape of a delimited text file."""
 
     name: str
     delimiter: str
-    columns: dict[str, str]  #: name in the table -> NUMBER or TEXT, in the order of the file
-    header: tuple[str, ...] = ()  #: names in the file's first line, as many as columns; () if it has none
+    columns: dict[str, str]  #: name in the table -> NUMBER or TEXT, in the order of the file without a header
+    header: tuple[str, ...] = ()  #: the columns' names in the file's first line; () if it has none
     encoding: str = "utf-8"
 
-    def where(self, row: int) -> str:
-        """Words for the place of table row `row` (from 0) in the file."""
-        return f"{self.name}, line {row + (2 if self.header else 1)}"
+    def place(self, row: int, column: str | None = None) -> str:
+        """Words for row `row` (from 0) of the table, and for one of its columns, in the user's file."""
+        line = f"{self.name}, line {row + (2 if self.header else 1)}"
+        if column is None:
+            return line
+        return f"{line}, column {dict(zip(self.columns, self.header, strict=False)).get(column, column)}"
 
     def read(self, connection: duckdb.DuckDBPyConnection, path: Path, table: str, scratch: Path) -> None:
-        """Read the file at `path` into a new table; its rows are the file's lines, in order.
+        """Read the file at `path` into a new table, in the order of its lines.
 
         Args:
             connection: an open DuckDB database.
             path: the file.
             table: name of the table to make.
-            scratch: folder for a UTF-8 copy where the file has another encoding.
+            scratch: folder for a UTF-8 copy of a file that has another encoding.
 
         Raises:
             UserError: empty file, wrong separator, missing column, a line with too few or too many columns,
@@ -57,106 +68,104 @@ class Text:
             auto_detect=False,
             store_rejects=True,
         ).create(table)
-        rejected = connection.execute(
-            "SELECT line, column_name, error_type, csv_line FROM reject_errors ORDER BY line LIMIT 1"
-        ).fetchone()
+        rejected = first_row(
+            connection,
+            "SELECT line, column_name, error_type, csv_line FROM reject_errors ORDER BY line LIMIT 1",
+        )
         if rejected:
             line, column, kind, text = rejected
-            where = f"{self.name}, line {line}"
-            if kind in ("MISSING COLUMNS", "TOO MANY COLUMNS"):
-                raise UserError(
-                    f"{where}: {len(types)} columns separated by {self.delimiter!r} expected in {text!r}"
-                )
-            raise UserError(f"{where}, column {column}: not a number in {text!r}")
+            row = line - (2 if self.header else 1)
+            if kind == "CAST":
+                raise UserError(f"{self.place(row, column)}: not a number in {text!r}")
+            raise UserError(
+                f"{self.place(row)}: expected {len(types)} columns split by {self.delimiter!r} in {text!r}"
+            )
 
     def _types(self, path: Path) -> dict[str, str]:
         """Type of every column of the file; columns that nobody asked for are text."""
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             first = file.readline().decode(self.encoding, errors="replace").rstrip("\r\n")
         if not first:
             raise UserError(f"{self.name} is empty")
         if self.delimiter not in first:
             raise UserError(
-                f"{self.name}, line 1: wrong separator, {self.delimiter!r} expected in {first[:80]!r}"
+                f"{self.name}, line 1: wrong separator, expected {self.delimiter!r} in {first[:80]!r}"
             )
         if not self.header:
             return self.columns
-        found = [name.strip('"') for name in first.lstrip("\ufeff").split(self.delimiter)]
-        missing = [name for name in self.header if name not in found]
-        if missing:
-            raise UserError(f"{self.name}, line 1: column {missing[0]} is missing; found {', '.join(found)}")
+        found = [name.strip('"') for name in first.removeprefix("\ufeff").split(self.delimiter)]
+        for name in self.header:
+            if name not in found:
+                raise UserError(f"{self.name}, line 1: column {name} is missing; found {', '.join(found)}")
         ours = dict(zip(self.header, self.columns, strict=True))
         return {ours.get(name, name): self.columns.get(ours.get(name, name), TEXT) for name in found}
 
     def _as_utf8(self, path: Path, scratch: Path) -> Path:
+        """The file itself or a copy in UTF-8, after a check of the encoding."""
         content = path.read_bytes()
         try:
-            content.decode(self.encoding)
+            content.decode("utf-8")
+            is_utf8 = True
         except UnicodeDecodeError as error:
+            is_utf8 = False
             line = content.count(b"\n", 0, error.start) + 1
-            raise UserError(f"{self.name}, line {line}: wrong encoding, {self.encoding} expected") from None
-        if self.encoding == "utf-8":
+        if self.encoding == "utf-8" and not is_utf8:
+            raise UserError(f"{self.name}, line {line}: wrong encoding, expected UTF-8")
+        # all bytes are valid latin-1, but what is valid UTF-8 too was converted by somebody
+        if self.encoding != "utf-8" and is_utf8 and not content.isascii():
+            raise UserError(f"{self.name}: wrong encoding, expected {self.encoding} but found UTF-8")
+        if is_utf8:
             return path
-        # every byte string is valid latin-1, but text that is also valid UTF-8 was converted by somebody
-        if not content.isascii():
-            try:
-                content.decode("utf-8")
-            except UnicodeDecodeError:
-                pass
-            else:
-                raise UserError(
-                    f"{self.name}: wrong encoding, {self.encoding} expected but the file is UTF-8"
-                )
         copy = scratch / f"{self.name}.utf8"
-        copy.write_text(content.decode(self.encoding), encoding="utf-8", newline="")
+        copy.write_bytes(content.decode(self.encoding).encode())
         return copy
 
 
 @dataclass(frozen=True)
 class Parquet:
-    """A Parquet file that may stand in for a text file."""
+    """A Parquet file that may stand in for a text file; the same attributes and methods."""
 
     name: str
     columns: dict[str, str]  #: name in the table -> NUMBER or TEXT
     header: tuple[str, ...]  #: the columns' names in the file
 
-    def where(self, row: int) -> str:
-        """Words for the place of table row `row` (from 0) in the file."""
-        return f"{self.name}, row {row + 1}"
+    def place(self, row: int, column: str | None = None) -> str:
+        """Words for row `row` (from 0) of the table, and for one of its columns, in the user's file."""
+        words = f"{self.name}, row {row + 1}"
+        return words if column is None else f"{words}, column {column}"
 
     def read(self, connection: duckdb.DuckDBPyConnection, path: Path, table: str, scratch: Path) -> None:
-        """Read the file at `path` into a new table, as `Text.read` does."""
+        """Read the file at `path` into a new table; see `Text.read`."""
         try:
             relation = connection.read_parquet(str(path))
         except duckdb.Error as error:
-            raise UserError(
-                f"{self.name} is not a whole Parquet file: {str(error).splitlines()[0]}"
-            ) from None
-        missing = [name for name in self.header if name not in relation.columns]
-        if missing:
-            raise UserError(
-                f"{self.name}: column {missing[0]} is missing; found {', '.join(relation.columns)}"
-            )
+            raise UserError(f"{self.name} is not a whole Parquet file ({first_line(error)})") from None
+        for name in self.header:
+            if name not in relation.columns:
+                found = ", ".join(relation.columns)
+                raise UserError(f"{self.name}: column {name} is missing; found {found}")
         ours = zip(self.header, self.columns.items(), strict=True)
         relation.project(", ".join(f'"{raw}"::{kind} AS {name}' for raw, (name, kind) in ours)).create(table)
 
 
 @dataclass(frozen=True)
 class Format:
-    """The raw files of a family of data sets, and how the item table is made from them."""
+    """The raw files of a family of data sets, and how the item table is made from them.
+
+    `items` is SQL over the tables movies and links that gives item_id, title, genres and imdb in the order of
+    the movie file.
+    """
 
     ratings: Text  #: columns user_id, item_id, rating, timestamp
     movies: Text
-    items: (
-        str  #: SQL over the table movies (and links): item_id, title, genres, imdb, in the order of the file
-    )
+    items: str
     users: Text | None = None  #: user_id and what else is known about users
     links: Text | None = None  #: item_id, imdb_id
     assembled: Parquet | None = None  #: may stand in for the ratings file
 
     def tables(self, found: Container[str]) -> dict[str, Text | Parquet]:
-        """The files to read, by the name of the table they become, chosen among the names `found`."""
+        """The files to read, by the name of the table they become, given the names of the files `found`."""
         tables = {name: getattr(self, name) for name in ("ratings", "movies", "users", "links")}
         if self.assembled and self.ratings.name not in found and self.assembled.name in found:
             tables["ratings"] = self.assembled
-        return {name: text for name, text in tables.items() if text}
+        return {name: file for name, file in tables.items() if file}

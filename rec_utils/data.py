@@ -8,7 +8,6 @@ import pandas as pd
 
 from data_prep.build import BUILDER, Built, build
 from data_prep.catalog import rating_entry
-from rec_utils.errors import UserError
 
 #: Editions without IMDb ids of their own whose movie ids are those of the later editions.
 _SHARED_MOVIE_IDS = ("ml-1m", "ml-10m")
@@ -18,10 +17,11 @@ _SHARED_MOVIE_IDS = ("ml-1m", "ml-10m")
 class Dataset:
     """A data set of ratings.
 
-    `interactions` has user_id and item_id (int64), rating (float32) and timestamp (int64, seconds, UTC), in the
-    order of the raw file; ML-1M from the assembled table also has ts_err_s (int64), which bounds the error of
-    the timestamp. `items` has item_id, title, year (Int16, may be missing), genres ("A|B", "" where unknown) and
-    imdb (seven or more digits, may be missing). `users` has user_id and what the publisher tells about users.
+    `interactions` has user_id and item_id (int64), rating (float32) and timestamp (int64, seconds, UTC), in
+    the order of the raw file; ML-1M from the assembled table also has ts_err_s (int64), which bounds the
+    error of the timestamp in seconds. `items` has item_id, title, year (Int16, may be missing), genres
+    ("A|B", "" where unknown) and imdb (seven or more digits, may be missing). `users` has user_id and what
+    the publisher tells about users: for ML-100K and ML-1M gender, age, occupation and zip.
     """
 
     name: str
@@ -39,21 +39,16 @@ def load(name: str) -> Dataset:
     """Load a data set; a bundled one is built on first use, in a second.
 
     Raises:
-        UserError: the name is unknown, the data set is not shipped and not built yet, a bundled file was altered,
-            or a built table is missing or damaged. The message names the command that helps.
+        UserError: the name is unknown, the data set is neither shipped nor built, a bundled file was altered,
+            or a built table is missing or altered. The message names the command that helps.
     """
     entry = rating_entry(name)
     built = Built.read(name)
     if built is None or built.builder != BUILDER:
         built, _ = build(entry)
-    if damaged := built.damage():
-        raise UserError(
-            f"{built.folder / damaged} is missing or altered: run `python -m data_prep build {name}`"
-        )
-    tables = {
-        table: pd.read_parquet(built.folder / f"{table}.parquet")
-        for table in ("users", "items", "interactions")
-    }
+    built.check()
+    names = ("users", "items", "interactions")
+    tables = {table: pd.read_parquet(built.folder / f"{table}.parquet") for table in names}
     tables["items"] = tables["items"].astype({"year": "Int16"})
     if name in _SHARED_MOVIE_IDS:
         imdb = load("ml-latest-small").items.set_index("item_id")["imdb"]
