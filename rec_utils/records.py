@@ -164,9 +164,8 @@ def run_id(profile: str, parameters: Mapping[str, Any], defaults: Mapping[str, A
         if name != "PROFILE" and (name not in defaults or defaults[name] != value)
     }
     exact = "-".join([profile, *(f"{name}={value}" for name, value in changed.items())])
-    safe = re.sub(
-        r"[^\w.+,=-]", "_", "-".join([profile, *(f"{n}={_private(v)}" for n, v in changed.items())])
-    )
+    shown = "-".join([profile, *(f"{name}={_private(value)}" for name, value in changed.items())])
+    safe = re.sub(r"[^\w.+,=-]", "_", shown, flags=re.ASCII)
     if safe == exact and len(safe) <= 120:
         return safe
     return f"{safe[:100]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
