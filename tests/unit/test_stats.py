@@ -13,7 +13,7 @@ from rec_utils.errors import UserError
 from rec_utils.metrics import auc
 
 
-def clicks(rng, n_users=60, n_each=15, noise_a=0.7, noise_b=0.7):
+def clicks(rng, n_users=60, n_each=20, noise_a=0.7, noise_b=0.7):
     """Labels, two noisy views of the true logit, and users.
 
     The views' errors and the base rate are shared within a user, so samples of a user are not independent.
@@ -23,7 +23,7 @@ def clicks(rng, n_users=60, n_each=15, noise_a=0.7, noise_b=0.7):
     label = (rng.random(len(user)) < 1 / (1 + np.exp(-2 * truth))).astype(int)
 
     def view(noise):
-        return truth + noise * (rng.normal(size=len(user)) + 1.5 * rng.normal(size=n_users)[user])
+        return truth + noise * (0.5 * rng.normal(size=len(user)) + 2 * rng.normal(size=n_users)[user])
 
     return label, view(noise_a), view(noise_b), user
 
@@ -116,7 +116,7 @@ def test_coverage_of_the_bootstrap_over_users():
         each = np.arange(len(user))
         by_sample += not stats.paired_bootstrap_auc(label, a, b, each, 200).excludes(truth)
     assert 0.91 <= by_user / replications <= 0.98  # the count's standard deviation is 0.013
-    assert by_sample / replications < 0.88
+    assert by_sample / replications < 0.85
 
 
 def test_a_planted_difference_is_found_and_a_null_one_is_not():
