@@ -1,7 +1,7 @@
 """The shipped knowledge about movies and viewers, and its vectors, by IMDb id and by user.
 
-Items are matched by IMDb id, so one text serves every data set that knows the film: MovieTweetings
-ids are IMDb ids, MovieLens ids lead to them through latest-small's links (`movielens_imdb`).
+Items are matched by IMDb id, which the items of most data sets of `rec_utils.data` carry, so one text
+serves every data set that knows the film.
 """
 
 from __future__ import annotations
@@ -83,17 +83,6 @@ def user_vectors(user_ids: pd.Series, text: str = "preferences") -> tuple[np.nda
 def user_encoder(text: str) -> Encoder:
     """The encoder of a user text (a key of `USER_TEXTS`)."""
     return Encoder() if text == "preferences" else Encoder(max_tokens=HISTORY_TOKENS)
-
-
-def movielens_imdb(item_ids: pd.Series) -> pd.Series:
-    """IMDb ids of MovieLens movie ids (one numbering in all MovieLens data sets); NA where unknown.
-
-    The ids come from the links of ml-latest-small, which know 3,544 of the 3,883 movies of ml-1m.
-    """
-    from rec_utils import data
-
-    links = data.load("ml-latest-small").items.set_index("item_id")["imdb"]
-    return item_ids.map(links)
 
 
 def _texts(

@@ -72,8 +72,9 @@ def _history(history: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
 
 
 def item_facts(title: str, genres: str) -> Request:
-    """Ask for the facts about one movie; `title` ends in the year, `genres` are joined by "|"."""
-    return Request("item_facts", SYSTEM["item_facts"], f"{title.strip()}\nGenres: {genres}")
+    """Ask for the facts about one movie; `title` ends in the year, `genres` are joined by "|" or empty."""
+    shown = genres or "(no genres listed)"  # as MovieLens says it
+    return Request("item_facts", SYSTEM["item_facts"], f"{title.strip()}\nGenres: {shown}")
 
 
 def user_preferences(history: Sequence[tuple[str, float]]) -> Request:

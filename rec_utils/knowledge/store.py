@@ -39,8 +39,7 @@ class Store:
         self._lines = 0
         if readonly and not self.path.is_file():
             raise UserError(f"knowledge store {self.path} does not exist")
-        with self._locked() as handle:
-            self._read_new(handle)
+        self.refresh()
 
     def __len__(self) -> int:
         return sum(map(len, self._rows.values()))
@@ -79,13 +78,14 @@ class Store:
         with self._locked() as handle:
             self._read_new(handle)
             fresh = {(r.key, r.model): r for r in responses if self.get(r.request, r.model) is None}
-            content = "".join(map(_line, fresh.values())).encode()
-            if os.write(handle, content) != len(content):
-                os.ftruncate(handle, self._offset)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-            os.fsync(handle)
+            self._write(handle, "".join(map(_line, fresh.values())).encode())
             self._read_new(handle)
         return len(fresh)
+
+    def refresh(self) -> None:
+        """Take in what other processes have appended since."""
+        with self._locked() as handle:
+            self._read_new(handle)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -98,6 +98,15 @@ class Store:
             yield handle
         finally:
             os.close(handle)  # unlocks, too
+
+    def _write(self, handle: int, content: bytes) -> None:
+        try:
+            if os.write(handle, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(handle)
+        except OSError as error:
+            os.ftruncate(handle, self._offset)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def _read_new(self, handle: int) -> None:
         with os.fdopen(os.dup(handle), "rb") as file:
@@ -154,7 +163,8 @@ def _parse(row: Any) -> Response:
         raise TypeError("it is not a JSON object")
     if unknown := set(row) - _FIELDS:
         raise ValueError(f"unknown field {min(unknown)!r}")
-    system = row["system"] if "system" in row else SYSTEM[row["purpose"]]
+    ours = "system" not in row and row["purpose"] in SYSTEM
+    system = SYSTEM[row["purpose"]] if ours else row["system"]
     request = Request(row["purpose"], system, row["prompt"], row.get("decoding", {}))
     if request.key != row["key"]:
         raise ValueError(

@@ -1,0 +1,162 @@
+"""Answers from a causal language model of the Hugging Face library, run here in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rec_utils.errors import UserError
+from rec_utils.knowledge.request import DEFAULT_DECODING, Request, Response
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class HuggingFaceBackend:
+    """Any causal LM, by Hugging Face name or folder, or as a loaded (model, tokenizer).
+
+    On GPUs a named model is spread over all of them (`device_map="auto"`), or held whole on each under
+    `accelerate launch`, where the processes share the requests through a common store. Decoding is greedy
+    unless a request states a temperature; sampled answers repeat only for equal batches. `name` is the
+    model's name in the store and is needed for a loaded model. Remote code is never run.
+    """
+
+    def __init__(
+        self,
+        model: str | tuple[PreTrainedModel, PreTrainedTokenizerBase],
+        *,
+        name: str | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        from accelerate import PartialState
+
+        if name is None and not isinstance(model, str):
+            raise UserError(
+                "parameter name: a loaded model needs the name under which its answers are stored"
+            )
+        if batch_size < 1:
+            raise UserError(f"parameter batch_size must be at least 1, not {batch_size}")
+        self.model = name or model
+        self.batch_size = batch_size
+        self._processes = PartialState()
+        self._lm, self._tokenizer = self._load(model) if isinstance(model, str) else model
+        self._lm.eval()
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[list[Response]]:
+        """Yield the responses batch by batch, longest prompts first; see `llm.Backend`."""
+        # a request's process follows from its key, so no two processes ever answer the same one
+        world, rank = self._processes.num_processes, self._processes.process_index
+        mine = [request for request in requests if int(request.key, 16) % world == rank]
+        texts = {request.key: self._text(request) for request in mine}
+        # one batch has one kind of decoding and texts of like length
+        mine.sort(key=lambda request: (_settings(request), len(texts[request.key])), reverse=True)
+        for _, group in groupby(mine, key=_settings):
+            alike = list(group)
+            for start in range(0, len(alike), self.batch_size):
+                batch = alike[start : start + self.batch_size]
+                yield self._answer_batch(batch, [texts[request.key] for request in batch])
+        self._processes.wait_for_everyone()
+
+    def _load(self, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        alone = self._processes.num_processes == 1
+        device_map = (
+            {"": self._processes.device} if not alone else "auto" if torch.cuda.is_available() else None
+        )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            # half precision is slow on a CPU
+            dtype = "auto" if torch.cuda.is_available() else torch.float32
+            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, device_map=device_map)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"language model {name!r} could not be loaded: {str(error).splitlines()[0]}"
+            ) from error
+        return model, tokenizer
+
+    def _text(self, request: Request) -> str:
+        """The request as the model reads it: in its chat template, if it has one."""
+        from jinja2 import TemplateError
+
+        plain = f"{request.system}\n\n{request.prompt}".lstrip()
+        if not self._tokenizer.chat_template:
+            return f"{plain}\n\n"
+        system = [{"role": "system", "content": request.system}] if request.system else []
+        user = {"role": "user", "content": request.prompt}
+        try:
+            return self._apply_template([*system, user])
+        except TemplateError:  # some templates know no system role
+            return self._apply_template([{"role": "user", "content": plain}])
+
+    def _apply_template(self, messages: list[dict[str, str]]) -> str:
+        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _answer_batch(self, requests: list[Request], texts: list[str]) -> list[Response]:
+        import torch
+
+        decoding = DEFAULT_DECODING | dict(requests[0].decoding)
+        tokens = self._tokenizer(
+            texts,
+            padding=True,
+            padding_side="left",
+            add_special_tokens=not self._tokenizer.chat_template,  # a template has written them already
+            return_tensors="pt",
+        )
+        length = tokens["input_ids"].shape[1]
+        self._check_length(requests, tokens["attention_mask"].sum(1).tolist(), decoding["max_new_tokens"])
+        if decoding["temperature"] > 0:
+            torch.manual_seed(decoding.get("seed", 0))
+        try:
+            written = self._lm.generate(
+                tokens["input_ids"].to(self._lm.device),
+                attention_mask=tokens["attention_mask"].to(self._lm.device),
+                max_new_tokens=decoding["max_new_tokens"],
+                pad_token_id=self._tokenizer.pad_token_id,
+                **_sampling(decoding),
+            )
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"parameter batch_size: {len(requests)} requests of {length} tokens"
+                " do not fit into the GPU's memory; use fewer"
+            ) from error
+        written = written[:, length:].cpu()
+        ended = torch.isin(written, torch.tensor(self._end_tokens())).any(1).tolist()
+        decoded = self._tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [
+            Response(request, text.strip(), self.model, "stop" if end else "length")
+            for request, text, end in zip(requests, decoded, ended, strict=True)
+        ]
+
+    def _end_tokens(self) -> list[int]:
+        end = self._lm.generation_config.eos_token_id
+        return end if isinstance(end, list) else [] if end is None else [end]
+
+    def _check_length(self, requests: list[Request], lengths: list[int], max_new_tokens: int) -> None:
+        limit = getattr(self._lm.config.get_text_config(), "max_position_embeddings", None)
+        for request, length in zip(requests, lengths, strict=True):
+            if limit is not None and length + max_new_tokens > limit:
+                raise UserError(
+                    f"{request.describe()} has {length} tokens and asks for {max_new_tokens} more,"
+                    f" but {self.model} reads {limit}"
+                )
+
+
+def _settings(request: Request) -> list[tuple[str, int | float]]:
+    return sorted(request.decoding.items())
+
+
+def _sampling(decoding: Mapping[str, int | float]) -> dict[str, bool | int | float]:
+    if decoding["temperature"] == 0:
+        return {"do_sample": False}
+    # top_k is 50 in the library and off at servers
+    return {
+        "do_sample": True,
+        "temperature": decoding["temperature"],
+        "top_p": decoding.get("top_p", 1.0),
+        "top_k": 0,
+    }
