@@ -80,7 +80,7 @@ def fit(
         if len(samples) == 0:
             raise UserError(f"The {name} set is empty.")
     start = time.perf_counter()
-    state = PartialState()
+    state = PartialState(cpu=not torch.accelerator.is_available())
     device, rank, processes = state.device, state.process_index, state.num_processes
     train, valid, model = train.to(device), valid.to(device), model.to(device)
     trained = DistributedDataParallel(model) if processes > 1 else model
