@@ -195,10 +195,10 @@ def load_card(card_id: str) -> Card:
 def read_card(path: Path) -> Card:
     """Read and validate a card file. `UserError` names the file, the line and the key at fault."""
     try:
-        content = path.read_text(encoding="utf-8")
-        root = yaml.compose(content, Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
         lines = _lines(root, path.name)
-        card = Card.model_validate(yaml.safe_load(content))
+        card = Card.model_validate(loader.construct_document(root) if root else None)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

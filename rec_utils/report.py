@@ -1,7 +1,6 @@
 """Tables for notebooks and README, made from cards and run records.
 
-Command line: `update` writes README's tables, `check` tells whether they are up to date, `show` prints the
-verdicts of a profile.
+Command line: `update` writes README's tables, `check` tells whether they are up to date.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ README = ROOT / "README.md"
 EXAMPLES = """examples:
   python -m rec_utils.report update
   python -m rec_utils.report check
-  python -m rec_utils.report show --profile smoke --notebook 01_kar
 """
 
 # ---------------------------------------------------------------- displays of a notebook
@@ -119,10 +117,12 @@ def cost_table(records: Iterable[Record]) -> pd.DataFrame:
     for card in map(load_card, card_ids()):
         for profile, text in card.estimates.items():
             if (card.notebook, profile) not in measured:
-                rows.append({"notebook": card.notebook, "profile": profile, "time": f"estimate: {text}"})
-    table = pd.DataFrame(rows, columns=["notebook", "profile", "time", "memory", "device"]).fillna("")
-    order = table["profile"].map(PROFILES.index)
-    return table.assign(order=order).sort_values(["notebook", "order"]).drop(columns="order")
+                time = f"estimate: {text}"
+                rows.append(
+                    {"notebook": card.notebook, "profile": profile, "time": time, "memory": "", "device": ""}
+                )
+    rows.sort(key=lambda row: (row["notebook"], PROFILES.index(row["profile"])))
+    return pd.DataFrame(rows, columns=["notebook", "profile", "time", "memory", "device"])
 
 
 # ---------------------------------------------------------------- over all records
@@ -136,22 +136,24 @@ def results_table(records: Iterable[Record], profile: str = "laptop", ours: bool
         profile: which runs.
         ours: our own control claims instead of the papers' claims.
     """
-    rows = [
-        {
-            "id": verdict.claim,
-            "claim": verdict.text,
-            "paper": load_card(record.card).name,
-            "status": status(verdict),
-            "value [95 % interval]": value(verdict) or verdict.reason,
-            "null": _with_unit(f"{verdict.null:g}", verdict.unit),
-            "notebook": record.notebook,
-        }
-        for record in records
-        if record.run_id == record.profile == profile
-        for verdict in record.verdicts
-        if verdict.ours == ours
-    ]
-    columns = ["id", "claim", "paper", "status", "value [95 % interval]", "null", "notebook"]
+    rows = []
+    for record in records:
+        if not (record.run_id == record.profile == profile and record.verdicts):
+            continue
+        paper = load_card(record.card).name
+        rows += [
+            {
+                "claim": verdict.text,
+                "paper": paper,
+                "status": status(verdict),
+                "value [95 % interval]": value(verdict) or verdict.reason,
+                "null": _with_unit(f"{verdict.null:g}", verdict.unit),
+                "notebook": record.notebook,
+            }
+            for verdict in record.verdicts
+            if verdict.ours == ours
+        ]
+    columns = ["claim", "paper", "status", "value [95 % interval]", "null", "notebook"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -179,7 +181,7 @@ def readme_blocks(records: list[Record]) -> dict[str, str]:
     """The generated parts of README by the name of their markers."""
     parts = []
     for ours, heading in ((False, "Claims of the papers"), (True, "Controls of our own")):
-        table = results_table(records, ours=ours).drop(columns="id")
+        table = results_table(records, ours=ours)
         table["notebook"] = [f"[{name}](notebooks/{name}.ipynb)" for name in table["notebook"]]
         parts.append(f"**{heading}**\n\n{markdown(table) if len(table) else 'No run has been recorded yet.'}")
     return {"results": "\n\n".join(parts), "cost": markdown(cost_table(records))}
@@ -240,15 +242,6 @@ def _number(value: float | Interval) -> str:
     return _interval(value.value, value.low, value.high) if isinstance(value, Interval) else f"{value:.4g}"
 
 
-def _columns(table: pd.DataFrame) -> str:
-    """Plain text with all columns flush left."""
-    rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
 def _device(hardware: Mapping) -> str:
     return ", ".join(hardware["gpu"]) or f"{hardware['cores']} cores, {hardware['cpu']}"
 
@@ -267,25 +260,12 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("update", help="write README's tables from the committed records")
     commands.add_parser("check", help="exit with status 2 if README's tables are out of date")
-    show = commands.add_parser("show", help="print the verdicts of the latest runs")
-    show.add_argument("--profile", choices=PROFILES, default="laptop")
-    show.add_argument("--notebook", help="only this one, such as 01_kar")
     arguments = parser.parse_args()
     if arguments.command == "update":
         print("README.md updated" if update_readme() else "README.md was up to date")
-    elif arguments.command == "check":
+    else:
         check_readme()
         print("README.md is up to date")
-    else:
-        records = load(arguments.notebook, arguments.profile)
-        tables = [results_table(records, arguments.profile, ours) for ours in (False, True)]
-        table = pd.concat(tables).drop(columns="claim").rename(columns={"id": "claim"})
-        if table.empty:
-            raise UserError(
-                f"no run of profile {arguments.profile!r} is recorded; run: "
-                f"make reproduce PROFILE={arguments.profile}"
-            )
-        print(_columns(table))
 
 
 if __name__ == "__main__":
