@@ -8,7 +8,7 @@ validation users and seeds, so their predictions can be compared in pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -41,9 +41,7 @@ class CrossFit:
     label: np.ndarray  #: [N]
     user: np.ndarray  #: [N] user row
     probability: dict[str, np.ndarray]  #: arm -> [S, N]
-    fits: pd.DataFrame = field(
-        repr=False
-    )  #: one row a fit: arm, fold, seed, best_epoch, valid_logloss, seconds
+    fits: pd.DataFrame  #: one row a fit: arm, fold, seed, best_epoch, valid_logloss, seconds
 
     def scores(self) -> pd.DataFrame:
         """AUC and LogLoss of every arm over all samples, mean over seeds, and the cost of its fits."""

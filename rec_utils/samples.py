@@ -20,6 +20,8 @@ from rec_utils.settings import check_choice
 
 PROMPT_RULES = ("half", "released")
 ORDERS = ("timestamp", "date")
+#: KAR calls 4 and 5 of 5 stars positive; the same share serves other scales and half stars.
+LIKE_SHARE = 0.8
 
 
 def prompt_lengths(counts: np.ndarray, rule: str = "half", cap: int = 30) -> np.ndarray:
@@ -50,27 +52,25 @@ class CTRTask:
     samples: CTRSamples
     user_ids: np.ndarray  #: [U] raw user ids, row order
     item_ids: np.ndarray  #: [I] raw item ids, row order
-    ratings: (
-        pd.DataFrame
-    )  #: [T] user_row, item_row, rating, timestamp, place (0 = the user's first), in_prompt
+    ratings: pd.DataFrame  #: [T] user_row, item_row, rating, timestamp, place (0 = first), in_prompt
+    like_from: float  #: ratings from here on are likes
 
     @property
     def prompts(self) -> pd.DataFrame:
         """The prompt histories: the rows of `ratings` with in_prompt, in order."""
         return self.ratings[self.ratings["in_prompt"]]
 
-    def prompt_mean(self, vectors: np.ndarray, liked: bool, like_above: float) -> np.ndarray:
+    def prompt_mean(self, vectors: np.ndarray, liked: bool) -> np.ndarray:
         """Mean vector of the items that each user liked (or did not like) in the prompt history.
 
         Args:
             vectors: [I, m] one vector an item.
-            liked: True for the items rated above `like_above`, False for the others.
-            like_above: the rating above which an item counts as liked.
+            liked: True for the items rated `like_from` or higher, False for the others.
 
         Returns:
             [U, m] float32; zeros for a user without such an item.
         """
-        chosen = self.prompts[(self.prompts["rating"] > like_above) == liked]
+        chosen = self.prompts[(self.prompts["rating"] >= self.like_from) == liked]
         users = chosen["user_row"].to_numpy()
         sums = np.zeros((len(self.user_ids), vectors.shape[1]), dtype=np.float32)
         np.add.at(sums, users, vectors[chosen["item_row"].to_numpy()])
@@ -80,7 +80,6 @@ class CTRTask:
 def ctr_task(
     dataset: Dataset,
     *,
-    like_above: float,
     history_length: int,
     prompt_rule: str = "half",
     prompt_cap: int = 30,
@@ -91,12 +90,12 @@ def ctr_task(
 ) -> CTRTask:
     """Build the CTR samples of a data set.
 
+    A rating of at least `LIKE_SHARE` of the best one is a positive label: 4 of 5 stars, 8 of 10 points.
     Item fields are the item id and its first genre, as in KAR (its "category"); there is no user id,
     since test users are unseen.
 
     Args:
         dataset: ratings and items.
-        like_above: a rating above it is a positive label.
         history_length: L, the recent history of a sample.
         prompt_rule: see `prompt_lengths`.
         prompt_cap: see `prompt_lengths`.
@@ -142,6 +141,7 @@ def ctr_task(
             f"{dataset.name}: no rating is left after the prompt histories (prompt_cap = {prompt_cap})"
         )
 
+    like_from = LIKE_SHARE * dataset.rating_scale[1]
     genres = dataset.items.set_index("item_id")["genres"].reindex(item_ids).fillna("")
     genre_row = np.unique(genres.str.split("|").str[0], return_inverse=True)[1]
     levels, level_row = np.unique(ratings["rating"].to_numpy(), return_inverse=True)
@@ -157,13 +157,13 @@ def ctr_task(
         first=torch.from_numpy(first[user_row[position]]),
         position=torch.from_numpy(position),
         user_row=torch.from_numpy(user_row[position]),
-        label=torch.from_numpy((ratings["rating"].to_numpy()[position] > like_above).astype(np.float32)),
+        label=torch.from_numpy((ratings["rating"].to_numpy()[position] >= like_from).astype(np.float32)),
         history_length=history_length,
         n_ids=int(rating_start + len(levels)),
     )
     table = ratings[["rating", "timestamp"]].reset_index(drop=True)
     table = table.assign(user_row=user_row, item_row=item_row, place=place, in_prompt=place < n_prompt)
-    return CTRTask(samples, user_ids, item_ids, table)
+    return CTRTask(samples, user_ids, item_ids, table, like_from)
 
 
 def _ordered(ratings: pd.DataFrame, order: str) -> pd.DataFrame:

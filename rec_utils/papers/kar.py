@@ -114,13 +114,12 @@ class HybridExpertAdaptor(nn.Module):
 
     def side(self, name: str, r: Tensor) -> Tensor:
         """a_p [B, out] of one side from its vectors r_p [B, m]."""
-        answers = [
-            experts(r)
-            for experts in (self.shared, self.dedicated[name] if self.dedicated else None)
-            if experts
-        ]
+        experts = [self.shared] if self.shared else []
+        if self.dedicated:
+            experts.append(self.dedicated[name])
+        answers = torch.cat([expert(r) for expert in experts])
         gate = torch.softmax(self.gates[name](r), dim=-1)
-        return torch.einsum("be,ebo->bo", gate, torch.cat(answers))
+        return torch.einsum("be,ebo->bo", gate, answers)
 
     def forward(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """[a_1 ; a_2 ; …] [B, out * sides] from one [B, m] tensor a side."""
@@ -160,9 +159,8 @@ class KAR(nn.Module):
     def store(self) -> None:
         """Adapt every user and item once and keep a_u, a_i, as one does before serving."""
         for side in self.adaptor.sides:
-            self.register_buffer(
-                f"stored_{side}", self.adaptor.side(side, getattr(self, f"vectors_{side}")), False
-            )
+            adapted = self.adaptor.side(side, getattr(self, f"vectors_{side}"))
+            self.register_buffer(f"stored_{side}", adapted, persistent=False)
 
     @torch.no_grad()
     def serve(self, batch: Batch) -> Tensor:

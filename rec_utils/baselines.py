@@ -1,0 +1,55 @@
+"""Simple baselines of click-through-rate models: how much an item, and a user, is liked on average."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from rec_utils.samples import CTRTask
+
+#: Ratings of average taste that every rate starts from.
+SMOOTHING = 5.0
+
+
+def like_rates(task: CTRTask, folds: np.ndarray) -> dict[str, np.ndarray]:
+    """Out-of-fold probabilities [N] of two baselines without any embedding.
+
+    "item rate" is the share of an item's ratings by users of the other folds that are likes. "item and user
+    rate" is a logistic regression on its log odds and on those of the share of likes among *all* ratings
+    that the user gave before the sample, so it knows how generous the user is.
+
+    Args:
+        task: samples and ratings.
+        folds: [U] fold of every user, as from `splits.user_folds`.
+    """
+    samples = task.samples
+    label = samples.label.numpy().astype(np.float64)
+    user, item = samples.user_row.numpy(), samples.item_row.numpy()
+    liked = (task.ratings["rating"] >= task.like_from).to_numpy(np.float64)
+    rated_by, rated = task.ratings["user_row"].to_numpy(), task.ratings["item_row"].to_numpy()
+
+    likes_before = np.concatenate([[0], np.cumsum(liked)])
+    first, position = samples.first.numpy(), samples.position.numpy()
+    user_likes, user_ratings = likes_before[position] - likes_before[first], position - first
+
+    item_rate, both = np.empty(len(label)), np.empty(len(label))
+    for fold in np.unique(folds):
+        test = folds[user] == fold
+        known = folds[rated_by] != fold
+        mean = liked[known].mean()
+        likes = np.bincount(rated[known], liked[known], minlength=len(task.item_ids))[item]
+        ratings = np.bincount(rated[known], minlength=len(task.item_ids))[item]
+        # a training sample must not count itself
+        likes, ratings = likes - label * ~test, ratings - ~test
+        rate = (likes + SMOOTHING * mean) / (ratings + SMOOTHING)
+        user_rate = (user_likes + SMOOTHING * mean) / (user_ratings + SMOOTHING)
+        features = np.stack([_log_odds(rate), _log_odds(user_rate)], axis=1)
+        model = LogisticRegression().fit(features[~test], label[~test])
+        item_rate[test] = rate[test]
+        both[test] = model.predict_proba(features[test])[:, 1]
+    return {"item rate": item_rate, "item and user rate": both}
+
+
+def _log_odds(rate: np.ndarray) -> np.ndarray:
+    rate = rate.clip(1e-3, 1 - 1e-3)
+    return np.log(rate / (1 - rate))
