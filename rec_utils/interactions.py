@@ -21,7 +21,7 @@ class CIN(nn.Module):
     """Compressed interaction network (xDeepFM, Lian et al., KDD 2018, equation 6), without activation.
 
     Layer k: x^k_h = b_h + sum_ij W^k_hij (x^{k-1}_i * x^0_j), * being element-wise over the d embedding
-    values. Output: every x^k_h summed over its d values. fields [B, M, d] -> [B, sum(widths)].
+    values. The output is every x^k_h, summed over its d values.
     """
 
     def __init__(self, n_fields: int, widths: Sequence[int]) -> None:
@@ -31,11 +31,15 @@ class CIN(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         """[B, M, d] -> [B, sum(widths)]."""
-        base = fields.transpose(1, 2)  # [B, d, M]: a layer is then one matrix product over B * d rows
-        state, pooled = base, []
-        for layer in self.layers:
-            state = layer((state[..., :, None] * base[..., None, :]).flatten(2))
-            pooled.append(state.sum(1))
+        state, pooled = fields, []
+        for i, layer in enumerate(self.layers):
+            # Summed over d first, x_i * x_j is <x_i, x_j>; so the last layer, where most of the work
+            # would be, needs no products of width d.
+            inner = (state @ fields.transpose(1, 2)).flatten(1)
+            pooled.append(F.linear(inner, layer.weight, layer.bias * fields.shape[2]))
+            if i + 1 < len(self.layers):
+                pairs = (state[:, :, None] * fields[:, None]).flatten(1, 2)
+                state = layer.weight @ pairs + layer.bias[:, None]
         return torch.cat(pooled, dim=1)
 
 
