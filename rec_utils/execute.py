@@ -1,0 +1,133 @@
+"""The process that executes one notebook by papermill: `python -m rec_utils.execute`.
+
+`rec_utils.runs` starts it. It reads one job, a line of JSON, from standard input and keeps the pipe open:
+end of file means that the batch has died, and then it takes its kernel down with it. It writes one JSON
+event a line to standard output: `{"cell", "of", "title"}` when a cell starts, and at last `{"end": null}`
+or `{"end": {what went wrong}}`. Everything else that it prints, and the notebook's output, goes to standard
+error, which is the run's log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import Any, TextIO
+
+import nbformat
+import papermill
+import psutil
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import papermill_io
+from traitlets.config import Config
+
+from rec_utils.errors import describe_os_error
+from rec_utils.files import write_atomic
+from rec_utils.processes import kill_trees
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class _AtomicHandler:
+    """Lets papermill write the executed notebook so that it is whole at any time."""
+
+    @staticmethod
+    def write(buffer: str, path: str) -> None:
+        write_atomic(Path(path), buffer)
+
+    @staticmethod
+    def pretty_path(path: str) -> str:
+        return path
+
+
+def main() -> None:
+    """Execute the job on standard input; always end with an `end` event, unless killed."""
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # the kernel inherits descriptor 1, which must not be the event pipe
+    job = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_the_batch, args=(Path(job["sockets"]),), daemon=True).start()
+    if job["cores"]:
+        os.sched_setaffinity(0, job["cores"])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        _execute(job, events)
+        failure = None
+    except PapermillExecutionError as error:
+        failure = _describe(error)
+    except DeadKernelError:
+        failure = {"message": "the kernel died: killed, or out of memory"}
+    except OSError as error:
+        failure = {"message": describe_os_error(error)}
+    except Exception as error:
+        logging.exception("the notebook could not be executed")
+        failure = {"message": f"{type(error).__name__}: {error}"[:2000]}
+    _send(events, end=failure)
+
+
+def _execute(job: dict[str, Any], events: TextIO) -> None:
+    notebook = nbformat.read(job["notebook"], as_version=4)
+    n_cells = sum(cell.cell_type == "code" for cell in notebook.cells) + bool(job["parameters"])
+    started = 0
+
+    def announce(cell: nbformat.NotebookNode, cell_index: int) -> None:
+        nonlocal started
+        if cell.cell_type == "code":
+            started += 1
+            _send(events, cell=started, of=n_cells, title=first_line(cell.source))
+
+    output = job["output"]
+    papermill_io.register(output, _AtomicHandler)
+    # own kernel sockets in an own folder: TCP ports can clash, and so can ipc names without a folder
+    sockets = Config({"KernelManager": {"transport": "ipc", "ip": str(Path(job["sockets"]) / "k")}})
+    papermill.execute_notebook(
+        notebook,
+        output.replace("{", "{{").replace("}", "}}"),  # papermill formats the path
+        parameters=job["parameters"],
+        progress_bar=False,
+        log_output=True,
+        config=sockets,
+        on_cell_start=announce,
+        record_timing=False,
+    )
+
+
+def first_line(source: str) -> str:
+    """The first line of a cell that is not empty, without the comment sign, at most 80 characters."""
+    line = next((line.strip() for line in source.splitlines() if line.strip()), "")
+    return line.removeprefix("#").removeprefix("%").strip()[:80]
+
+
+def _describe(error: PapermillExecutionError) -> dict[str, Any]:
+    """What failed: number of the cell (its `In [n]`), its first line, the line at fault and the message."""
+    traceback = _COLOUR.sub("", "\n".join(error.traceback))
+    place = re.search(r"Cell In\[\d+\], line (\d+)", traceback)
+    lines = error.source.splitlines()
+    number = int(place[1]) if place else None
+    return {
+        "cell": error.exec_count,
+        "title": first_line(error.source),
+        "line": lines[number - 1].strip()[:200] if number and number <= len(lines) else "",
+        "message": f"{error.ename}: {error.evalue}"[:2000],
+    }
+
+
+def _send(events: TextIO, **content: Any) -> None:
+    print(json.dumps(content), file=events, flush=True)
+
+
+def _end_with_the_batch(sockets: Path) -> None:
+    while os.read(0, 1):  # empty once the other end is closed; unlike sys.stdin, it holds no lock at exit
+        pass
+    kill_trees(psutil.Process().children())
+    shutil.rmtree(sockets, ignore_errors=True)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
