@@ -96,13 +96,9 @@ def gain_by_bin(table: pd.DataFrame, *, ylabel: str, null: float = 0.0) -> Figur
     _need(table, "by", "bin", "arm", "value", "low", "high", "n")
     style()
     panels, arms = table["by"].unique(), table["arm"].unique()
-    fig, axes = plt.subplots(
-        1,
-        len(panels),
-        sharey=True,
-        squeeze=False,
-        figsize=(7 if len(panels) == 1 else 4.8 * len(panels), 3.6),
-    )
+    size = (7, 3.5) if len(panels) == 1 else (4.8 * len(panels), 3.6)
+    fig, axes = plt.subplots(1, len(panels), sharey=True, squeeze=False, figsize=size)
+    fig.get_layout_engine().set(wspace=0.05)
     for ax, panel in zip(axes[0], panels, strict=True):
         part = table[table["by"] == panel]
         sizes = part.drop_duplicates("bin").set_index("bin")["n"]

@@ -71,10 +71,7 @@ def test_a_value_shows_two_digits_and_never_a_bound_as_the_null(null, numbers, u
 def test_verdict_table_without_numbers_keeps_what_a_repeated_run_must_give(kar):
     given = verdicts(kar)
     full, plain = report.verdict_table(given), report.verdict_table(given, numbers=False)
-    assert (
-        full.loc["both-over-each", "status"] == "partly (fragile)"
-        or kar.claim("both-over-each").band[0] <= 0.3
-    )
+    assert full.loc["both-over-each", "status"].endswith(" (fragile)")
     assert full.loc["both-over-each", "remark"] == "weakest: reasoning"
     assert full.loc["latency", "match"] == "0.8 to 1.2 times"
     assert full.loc["online-ab", "value [95 % interval]"] == ""
