@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import date
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -125,16 +125,16 @@ def rating_entry(name: str) -> Entry:
     return load()[check_choice("data set", name, buildable)]
 
 
-def check_bundled(entries: Iterable[Entry], root: Path = BUNDLED) -> Iterator[File]:
-    """Check every bundled file of the data sets and yield it.
+def check_bundled(entries: Iterable[Entry], root: Path = BUNDLED) -> list[File]:
+    """Check every bundled file of the data sets; returns them.
 
     Raises:
         UserError: a file is missing, truncated or altered.
     """
-    for each in entries:
-        for file in each.bundled:
-            file.check(root / file.path)
-            yield file
+    files = [file for each in entries for file in each.bundled]
+    for file in files:
+        file.check(root / file.path)
+    return files
 
 
 def check_no_stray(entries: Iterable[Entry], root: Path = BUNDLED) -> None:

@@ -84,7 +84,7 @@ def locate(entry: Entry, where: Path | None) -> Source:
     """
     archive = entry.archive.file.path if entry.archive else f"{entry.name}.zip"
     if where is None and entry.bundled:
-        list(check_bundled([entry]))
+        check_bundled([entry])
         where = BUNDLED / entry.name
     elif where is None:
         where = downloads() / archive

@@ -74,11 +74,11 @@ class Text:
         )
         if rejected:
             line, column, kind, text = rejected
-            row = line - (2 if self.header else 1)
+            row, shown = line - (2 if self.header else 1), repr(text.strip()[:80])
             if kind == "CAST":
-                raise UserError(f"{self.place(row, column)}: not a number in {text!r}")
+                raise UserError(f"{self.place(row, column)}: not a number in {shown}")
             raise UserError(
-                f"{self.place(row)}: expected {len(types)} columns split by {self.delimiter!r} in {text!r}"
+                f"{self.place(row)}: expected {len(types)} columns split by {self.delimiter!r} in {shown}"
             )
 
     def _types(self, path: Path) -> dict[str, str]:
