@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -61,8 +63,8 @@ def paired_bootstrap_auc(
 
     `relative` gives (AUC_b - AUC_a) / AUC_a instead. Raises `UserError` for one class, NaN or one user.
     """
-    arms = compare_auc(label, score_a, {"b": score_b}, user, n_boot, seed, level, relative=relative)
-    return arms["b"]
+    drawn = draw_auc(label, {"a": score_a, "b": score_b}, user, n_boot, seed)
+    return drawn.interval(_relative if relative else _difference, level)
 
 
 def paired_bootstrap_logloss(
@@ -80,51 +82,62 @@ def paired_bootstrap_logloss(
 
     `relative` gives (LogLoss_a - LogLoss_b) / LogLoss_a instead (above 0: b is better).
     """
-    arms = compare_logloss(
-        label, probability_a, {"b": probability_b}, user, n_boot, seed, level, relative=relative
-    )
-    return arms["b"]
+    drawn = draw_logloss(label, {"a": probability_a, "b": probability_b}, user, n_boot, seed)
+    lower = partial(_relative, lower_is_better=True)
+    return drawn.interval(lower if relative else _difference, level)
 
 
-def compare_auc(
-    label: ArrayLike,
-    base: ArrayLike,
-    arms: Mapping[str, ArrayLike],
-    user: ArrayLike,
-    n_boot: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-    *,
-    relative: bool = False,
-) -> dict[str, Interval]:
-    """AUC of each arm minus the base's, in one pass; see `paired_bootstrap_auc`."""
+@dataclass(frozen=True)
+class Draws:
+    """A metric of several arms, on the data and on every replicate of one bootstrap over users.
+
+    Since all arms are scored on the same replicates, any contrast of them has its interval, not only
+    the difference of two.
+    """
+
+    value: dict[str, float]  #: arm -> metric on the data
+    draws: dict[str, np.ndarray]  #: arm -> metric on each replicate [n_boot]
+    n: int  #: number of users
+
+    def interval(
+        self, contrast: Callable[[Mapping[str, float | np.ndarray]], Any], level: float = 0.95
+    ) -> Interval:
+        """`contrast` of the arms' metrics, such as `lambda m: m["b"] - m["a"]`, with its interval."""
+        tail = (1 - _checked_level(level)) / 2
+        low, high = np.nanquantile(contrast(self.draws), [tail, 1 - tail])
+        return Interval(float(contrast(self.value)), float(low), float(high), level, self.n)
+
+    def gain(self, arm: str, over: str, level: float = 0.95) -> Interval:
+        """Relative change from `over` to `arm`, in percent."""
+        return self.interval(lambda metric: 100 * relative_gain(metric[arm], metric[over]), level)
+
+
+def draw_auc(
+    label: ArrayLike, scores: Mapping[str, ArrayLike], user: ArrayLike, n_boot: int = 1000, seed: int = 0
+) -> Draws:
+    """AUC of every arm's scores [N] on the replicates of a bootstrap over users.
+
+    Raises `UserError` for one class, NaN or one user.
+    """
     users, _, weights = _user_draws(label, user, n_boot, seed)
-
-    def replicates(score: ArrayLike) -> tuple[float, np.ndarray]:
-        return auc(label, score), _weighted_auc(*check_samples(label, score), users, weights)
-
-    return _compare(replicates, base, arms, len(weights), level, relative, lower_is_better=False)
+    draws = {arm: _weighted_auc(*check_samples(label, s), users, weights) for arm, s in scores.items()}
+    return Draws({arm: auc(label, s) for arm, s in scores.items()}, draws, len(weights))
 
 
-def compare_logloss(
+def draw_logloss(
     label: ArrayLike,
-    base: ArrayLike,
-    arms: Mapping[str, ArrayLike],
+    probabilities: Mapping[str, ArrayLike],
     user: ArrayLike,
     n_boot: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
-    *,
-    relative: bool = False,
-) -> dict[str, Interval]:
-    """LogLoss of each arm minus the base's, in one pass; see `paired_bootstrap_logloss`."""
+) -> Draws:
+    """LogLoss of every arm's probabilities [N] on the replicates of a bootstrap over users."""
     users, size, weights = _user_draws(label, user, n_boot, seed)
-
-    def replicates(probability: ArrayLike) -> tuple[float, np.ndarray]:
-        loss_sum = np.bincount(users, weights=sample_logloss(label, probability))
-        return logloss(label, probability), (loss_sum @ weights) / (size @ weights)
-
-    return _compare(replicates, base, arms, len(weights), level, relative, lower_is_better=True)
+    draws = {
+        arm: (np.bincount(users, weights=sample_logloss(label, p)) @ weights) / (size @ weights)
+        for arm, p in probabilities.items()
+    }
+    return Draws({arm: logloss(label, p) for arm, p in probabilities.items()}, draws, len(weights))
 
 
 def paired_user_test(value_a: ArrayLike, value_b: ArrayLike, level: float = 0.95) -> PairedTest:
@@ -209,30 +222,12 @@ def _weighted_auc(label: np.ndarray, score: np.ndarray, user: np.ndarray, weight
     return value
 
 
-def _compare(
-    replicates: Callable[[ArrayLike], tuple[float, np.ndarray]],
-    base: ArrayLike,
-    arms: Mapping[str, ArrayLike],
-    n_users: int,
-    level: float,
-    relative: bool,
-    lower_is_better: bool,
-) -> dict[str, Interval]:
-    """Difference of each arm from the base, with the percentile interval of its replicates."""
-    tail = (1 - _checked_level(level)) / 2
-    base_value, base_draws = replicates(base)
+def _difference(metric: Mapping[str, Any]) -> Any:
+    return metric["b"] - metric["a"]
 
-    def difference(value: float | np.ndarray, base: float | np.ndarray) -> float | np.ndarray:
-        if relative:
-            return relative_gain(value, base, lower_is_better=lower_is_better)
-        return value - base
 
-    intervals = {}
-    for name, arm in arms.items():
-        value, draws = replicates(arm)
-        low, high = np.nanquantile(difference(draws, base_draws), [tail, 1 - tail])
-        intervals[name] = Interval(difference(value, base_value), float(low), float(high), level, n_users)
-    return intervals
+def _relative(metric: Mapping[str, Any], lower_is_better: bool = False) -> Any:
+    return relative_gain(metric["b"], metric["a"], lower_is_better=lower_is_better)
 
 
 def _checked_level(level: float) -> float:

@@ -86,14 +86,19 @@ def test_auc_and_logloss_intervals_equal_resampling_by_hand(relative):
     np.testing.assert_allclose([interval.low, interval.high], expected)
 
 
-def test_several_arms_in_one_pass_equal_single_comparisons():
+def test_contrasts_of_several_arms_share_their_replicates():
     label, a, b, user = clicks(np.random.default_rng(4))
-    arms = {"b": b, "base": a, "opposite": -a}
-    together = stats.compare_auc(label, a, arms, user, n_boot=40)
-    assert together == {
-        name: stats.paired_bootstrap_auc(label, a, arm, user, n_boot=40) for name, arm in arms.items()
-    }
-    assert (together["base"].low, together["base"].high) == (0, 0)
+    drawn = stats.draw_auc(label, {"a": a, "b": b, "opposite": -a}, user, n_boot=40)
+    difference = drawn.interval(lambda metric: metric["b"] - metric["a"])
+    assert difference == stats.paired_bootstrap_auc(label, a, b, user, n_boot=40)
+    # AUC(-a) = 1 - AUC(a) on every replicate, so this contrast has no spread at all
+    sum_of_both = drawn.interval(lambda metric: metric["a"] + metric["opposite"])
+    np.testing.assert_allclose([sum_of_both.low, sum_of_both.value, sum_of_both.high], 1)
+    gain = stats.paired_bootstrap_auc(label, a, b, user, n_boot=40, relative=True)
+    percent = drawn.gain("b", over="a")
+    np.testing.assert_allclose(
+        [percent.low, percent.value, percent.high], [100 * gain.low, 100 * gain.value, 100 * gain.high]
+    )
 
 
 def test_the_order_of_samples_does_not_matter_and_the_seed_does():
