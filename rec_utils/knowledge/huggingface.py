@@ -29,6 +29,7 @@ class HuggingFaceBackend:
         name: str | None = None,
         batch_size: int = 8,
     ) -> None:
+        import torch
         from accelerate import PartialState
 
         if name is None and not isinstance(model, str):
@@ -39,7 +40,7 @@ class HuggingFaceBackend:
             raise UserError(f"parameter batch_size must be at least 1, not {batch_size}")
         self.model = name or model
         self.batch_size = batch_size
-        self._processes = PartialState()
+        self._processes = PartialState(cpu=not torch.cuda.is_available())
         self._lm, self._tokenizer = self._load(model) if isinstance(model, str) else model
         self._lm.eval()
         if self._tokenizer.pad_token is None:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from json import JSONDecodeError
 
 import openai
@@ -76,15 +76,13 @@ class ServerBackend:
             futures = [pool.submit(self._ask, request, stopped) for request in requests]
             try:
                 for future in as_completed(futures):
-                    if future.cancelled():
-                        continue
-                    if (error := future.exception()) is None:
+                    error = future.exception()
+                    if error is None:
                         yield [future.result()]
-                    elif failure is None:
-                        failure = error
-                        _stop(stopped, futures)
+                    elif not isinstance(error, CancelledError):
+                        failure = failure or error
             finally:  # also when the caller stops listening
-                _stop(stopped, futures)
+                stopped.set()
         if failure is not None:
             raise self._explain(failure) from failure
 
@@ -96,7 +94,11 @@ class ServerBackend:
             sleep=tenacity.sleep_using_event(stopped),
             reraise=True,
         )
-        return retrying(self._ask_once, request, stopped)
+        try:
+            return retrying(self._ask_once, request, stopped)
+        except BaseException:
+            stopped.set()
+            raise
 
     def _ask_once(self, request: Request, stopped: threading.Event) -> Response:
         if stopped.wait(self._limit.delay()):
@@ -173,12 +175,6 @@ class _RateLimit:
             start = max(self._next, now)
             self._next = start + self._interval
             return start - now
-
-
-def _stop(stopped: threading.Event, futures: list[Future]) -> None:
-    stopped.set()
-    for future in futures:
-        future.cancel()
 
 
 def _may_pass(error: BaseException) -> bool:
