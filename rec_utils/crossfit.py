@@ -7,8 +7,9 @@ validation users and seeds, so their predictions can be compared in pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,25 +34,18 @@ class Arm:
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Out-of-fold predictions of every arm.
-
-    S is the number of seeds, N of samples.
-    """
+    """Out-of-fold predictions of every arm for N samples."""
 
     label: np.ndarray  #: [N]
     user: np.ndarray  #: [N] user row
-    probability: dict[str, np.ndarray]  #: arm -> [S, N]
-    fits: pd.DataFrame  #: one row a fit: arm, fold, seed, best_epoch, valid_logloss, seconds
+    probability: dict[str, np.ndarray]  #: arm -> [N]
+    fits: pd.DataFrame  #: one row a fit: arm, fold, best_epoch, valid_logloss, seconds
 
     def scores(self) -> pd.DataFrame:
-        """AUC and LogLoss of every arm over all samples, mean over seeds, and the cost of its fits."""
+        """AUC and LogLoss of every arm over all samples, and means or sums over its fits."""
         rows = [
-            {
-                "arm": arm,
-                "AUC": np.mean([auc(self.label, p) for p in probability]),
-                "LogLoss": np.mean([logloss(self.label, p) for p in probability]),
-            }
-            for arm, probability in self.probability.items()
+            {"arm": arm, "AUC": auc(self.label, p), "LogLoss": logloss(self.label, p)}
+            for arm, p in self.probability.items()
         ]
         cost = self.fits.groupby("arm").agg(
             valid_logloss=("valid_logloss", "mean"), epochs=("best_epoch", "mean"), seconds=("seconds", "sum")
@@ -66,59 +60,47 @@ def cross_fit(
     n_folds: int,
     valid_share: float,
     config: TrainConfig,
-    seeds: Sequence[int] = (0,),
-    workers: int | None = None,
 ) -> CrossFit:
-    """Fit every arm on every fold with every seed and predict each sample once an arm and seed.
+    """Fit every arm on every fold and predict each sample once an arm, on all cores.
 
     Args:
         samples: all samples; folds are cut by their user rows.
         arms: name -> arm.
         n_folds: number of folds of users.
         valid_share: share of the training folds' users that stops the training early.
-        config: training settings; its seed is replaced by each of `seeds`.
-        seeds: one complete cross-fit each; folds change with the seed too.
-        workers: processes; None uses all cores. The numbers do not depend on it.
+        config: training settings; its seed also draws the folds, the validation users and initial weights.
 
     Raises:
         UserError: an arm asks for more training users than the folds leave.
     """
-    jobs = [
-        {"arm": name, "fold": fold, "seed": seed}
-        for seed in seeds
-        for fold in range(n_folds)
-        for name in arms
-    ]
-    user = samples.user_row.numpy()
-    n_users = int(user.max()) + 1
-    folds = {seed: user_folds(n_users, n_folds, seed) for seed in seeds}
+    jobs = [{"arm": name, "fold": fold} for fold in range(n_folds) for name in arms]
+    user, seed = samples.user_row.numpy(), config.seed
+    folds = user_folds(int(user.max()) + 1, n_folds, seed)
 
-    def run(arm: str, fold: int, seed: int) -> tuple[np.ndarray, dict]:
+    def run(arm: str, fold: int) -> tuple[np.ndarray, dict[str, Any]]:
         chosen = arms[arm]
-        train, valid, test = fold_masks(user, folds[seed], fold, valid_share, seed)
+        train, valid, test = fold_masks(user, folds, fold, valid_share, seed)
         if chosen.train_users is not None:
             train &= _some_users(user, train, chosen.train_users, seed)
         data = samples if chosen.history_length is None else samples.with_history(chosen.history_length)
         torch.manual_seed(seed)
         model = chosen.build(data, seed)
         parts = [data.select(torch.from_numpy(np.flatnonzero(mask))) for mask in (train, valid, test)]
-        result = fit(model, parts[0], parts[1], replace(config, seed=seed), progress=False)
+        result = fit(model, parts[0], parts[1], config, progress=False)
         best = result.epochs[result.best_epoch - 1]
         log = {
             "arm": arm,
             "fold": fold,
-            "seed": seed,
             "best_epoch": result.best_epoch,
             "valid_logloss": best["valid_logloss"],
             "seconds": result.seconds,
         }
         return predict(model, parts[2]), log
 
-    results = run_jobs(run, jobs, workers)
-    probability = {name: np.full((len(seeds), len(user)), np.nan) for name in arms}
+    results = run_jobs(run, jobs, progress="fits")
+    probability = {name: np.empty(len(user)) for name in arms}
     for job, (predicted, _) in zip(jobs, results, strict=True):
-        seed = job["seed"]
-        probability[job["arm"]][list(seeds).index(seed), folds[seed][user] == job["fold"]] = predicted
+        probability[job["arm"]][folds[user] == job["fold"]] = predicted
     return CrossFit(samples.label.numpy(), user, probability, pd.DataFrame([log for _, log in results]))
 
 

@@ -28,7 +28,8 @@ from rec_utils import machine
 from rec_utils.claims import Verdict
 from rec_utils.errors import UserError, describe_os_error
 from rec_utils.files import write_atomic
-from rec_utils.settings import PROFILES, ROOT, check_choice, output_dir
+from rec_utils.parameters import read_parameters
+from rec_utils.settings import NOTEBOOKS, PROFILES, ROOT, check_choice, output_dir
 from rec_utils.stats import Interval
 
 if TYPE_CHECKING:
@@ -150,6 +151,19 @@ def start(
         parameters={name: _private(value) for name, value in parameters.items()},
         card=card.id if card else None,
     )
+
+
+def start_notebook(notebook: str, namespace: Mapping[str, Any], card: Card | None = None) -> Run:
+    """Begin a run from inside a notebook: `run = records.start_notebook("01_kar", globals(), card)`.
+
+    Names and defaults of the parameters come from the notebook's parameters cell, the values from
+    `namespace`.
+    """
+    declared = read_parameters(NOTEBOOKS / f"{notebook}.ipynb")
+    if missing := [name for name in declared if name not in namespace]:
+        raise UserError(f"parameter {missing[0]} of {notebook} has no value; run its parameters cell first")
+    defaults = {name: parameter.default for name, parameter in declared.items()}
+    return start(notebook, namespace["PROFILE"], {name: namespace[name] for name in declared}, defaults, card)
 
 
 def run_id(profile: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

@@ -1,12 +1,9 @@
-"""Profiles, paths, seeds and threads. Paths never depend on the working folder."""
+"""Profiles, paths and cores. Paths never depend on the working folder."""
 
 from __future__ import annotations
 
 import os
-import random
 from pathlib import Path
-
-import numpy as np
 
 from rec_utils.errors import UserError
 
@@ -46,15 +43,11 @@ def check_choice(name: str, value: str, choices: tuple[str, ...] | list[str]) ->
     raise UserError(f"{name} {value!r} is not one of {', '.join(choices)}{hint}")
 
 
-def set_seed(seed: int) -> None:
-    """Seed Python, NumPy and torch, so that a run on one thread of one CPU repeats bit for bit."""
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 def cpu_count() -> int:
-    """Cores this process may use."""
+    """Cores this process may use; `$REC_CORES` sets a lower limit, as the batch runner does for each run."""
+    limit = os.environ.get("REC_CORES")
+    if limit is not None:
+        if not limit.isdigit() or int(limit) < 1:
+            raise UserError(f"REC_CORES must be a number of cores, not {limit!r}")
+        return int(limit)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

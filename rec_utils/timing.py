@@ -1,0 +1,57 @@
+"""How much longer does one piece of code take than another, on a machine that does other things too?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from rec_utils.errors import UserError
+from rec_utils.stats import Interval
+
+
+def paired_ratios(
+    functions: Mapping[str, Callable[[], object]], repeats: int, *, seed: int = 0, level: float = 0.95
+) -> dict[str, Interval]:
+    """Time of each function over the time of the first, as a ratio of medians.
+
+    The functions take turns on one torch thread, in a new order each round, so that a slow spell of the
+    machine meets all of them. The interval is a bootstrap over rounds.
+
+    Args:
+        functions: name -> call to time; each runs twice unmeasured first.
+        repeats: number of rounds.
+        seed: of the orders and the bootstrap.
+        level: of the interval.
+
+    Returns:
+        name -> ratio; 1 without spread for the first.
+    """
+    if repeats < 2:
+        raise UserError(f"repeats must be at least 2, not {repeats}")
+    rng = np.random.default_rng(seed)
+    calls = list(functions.values())
+    seconds = np.empty((repeats, len(calls)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for call in calls * 2:
+            call()
+        for row in seconds:
+            for place in rng.permutation(len(calls)):
+                start = time.perf_counter()
+                calls[place]()
+                row[place] = time.perf_counter() - start
+    finally:
+        torch.set_num_threads(threads)
+    median = np.median(seconds, axis=0)
+    draws = np.median(seconds[rng.integers(repeats, size=(1000, repeats))], axis=1)
+    ratios = draws / draws[:, :1]
+    tail = (1 - level) / 2
+    low, high = np.quantile(ratios, [tail, 1 - tail], axis=0)
+    return {
+        name: Interval(float(median[k] / median[0]), float(low[k]), float(high[k]), level, repeats)
+        for k, name in enumerate(functions)
+    }
