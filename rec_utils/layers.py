@@ -50,7 +50,7 @@ class Dice(nn.Module):
         # One row has no variance; such a batch is normalised by the running averages.
         training = self.training and len(rows) > 1
         normed = F.batch_norm(rows, self.running_mean, self.running_var, training=training, eps=self.eps)
-        return rows * torch.lerp(self.alpha, torch.ones_like(self.alpha), normed.sigmoid())
+        return rows * (self.alpha + (1 - self.alpha) * normed.sigmoid())
 
 
 class TargetAttention(nn.Module):
@@ -110,7 +110,7 @@ class AUGRU(nn.Module):
             state_reset, state_update, state_new = self.of_state(state).chunk(3, dim=1)
             new = torch.tanh(new + torch.sigmoid(reset + state_reset) * state_new)
             update = weight[:, None] * torch.sigmoid(update + state_update)
-            state = torch.lerp(state, new, update)
+            state = state + update * (new - state)
         return state
 
 
