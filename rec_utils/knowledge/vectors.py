@@ -81,3 +81,16 @@ def _bundled(fingerprint: str) -> dict[bytes, np.ndarray]:
     for path in sorted(BUNDLED.glob("*.safetensors")):
         known |= load(path, fingerprint)
     return known
+
+
+def centred(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [n, m] minus their mean, scaled to length 1; rows of zeros (no text) stay out and stay zero.
+
+    Texts about one domain share most of their direction; what tells them apart is the rest.
+    """
+    has_text = vectors.any(axis=1)
+    result = np.zeros_like(vectors)
+    if has_text.any():
+        rest = vectors[has_text] - vectors[has_text].mean(axis=0)
+        result[has_text] = rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-12)
+    return result
