@@ -8,12 +8,13 @@ import fcntl
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rec_utils import records, settings
+from rec_utils import records, report, settings
 from rec_utils.display import Display, format_table
 from rec_utils.errors import UserError, run_cli
 from rec_utils.parameters import read_parameters
@@ -161,18 +162,15 @@ def claims_table(plan: Plan) -> str:
     for run in plan.runs:
         state = stored_state(plan, run)
         if state is None or state.status != FINISHED:
-            rows.append(("-", "not run" if state is None else FAILED, "", "", run.label))
+            rows.append(("(no verdict)", "not run" if state is None else FAILED, "", "", run.label))
             continue
-        record = records.read(plan.folder / run.folder / "record.json")
-        for verdict in record.verdicts:
-            number, null = "", ""
-            if verdict.value is not None:
-                number = (
-                    f"{verdict.value:.4g} [{verdict.low:.4g}, {verdict.high:.4g}] {verdict.unit}".rstrip()
-                )
-                null = f"{verdict.null:.4g}"
-            rows.append((verdict.claim, verdict.status, number, null, run.label))
-    return format_table(rows, ("claim", "status", "value [low, high]", "null", "notebook"))
+        for verdict in records.read(plan.folder / run.folder / "record.json").verdicts:
+            text = verdict.text + (" (our control)" if verdict.ours else "")
+            first, *more = textwrap.wrap(f"{text} [{verdict.reason}]" if verdict.reason else text, 60)
+            null = f"{verdict.null:g} {verdict.unit}".strip() if verdict.value is not None else ""
+            rows.append((first, report.status(verdict), report.value(verdict), null, run.label))
+            rows += [(line, "", "", "", "") for line in more]
+    return format_table(rows, ("claim", "status", "value [95 % interval]", "null", "notebook"))
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +20,10 @@ class Display:
     """A bar over all runs and one for each running notebook; on anything but a terminal, plain lines."""
 
     def __init__(self, n_runs: int, n_slots: int) -> None:
-        self.total = tqdm(total=n_runs, unit="run", desc="batch", disable=None)
+        disable = True if os.environ.get("TQDM_DISABLE") else None  # None: unless on a terminal
+        self.total = tqdm(total=n_runs, unit="run", desc="batch", disable=disable)
         self.bars = [
-            tqdm(position=slot + 1, leave=False, disable=None, bar_format=_FORM, total=1)
+            tqdm(position=slot + 1, leave=False, disable=disable, bar_format=_FORM, total=1)
             for slot in range(n_slots)
         ]
 

@@ -80,8 +80,8 @@ def _form(notebook: NotebookNode, n_bytes: int) -> Iterator[str]:
     titles = [number for number, cell in enumerate(notebook.cells, 1) for _ in headings(cell, 1)]
     if titles != [1]:
         yield "it needs one title, a heading of level 1, in its first cell and no other"
-    elif not re.search(r"\bcost\b", notebook.cells[0].source, re.IGNORECASE):
-        yield "the first cell must state the cost"
+    elif not any("cost" in cell.source.lower() for cell in notebook.cells[:2]):
+        yield "the cost must be stated right after the title"
 
 
 def _parameters(notebook: NotebookNode, name: str) -> Iterator[str]:

@@ -80,7 +80,11 @@ def parse_cell(source: str, where: str) -> dict[str, Parameter]:
     parameters = {}
     for statement in statements:
         at = f"{where}: parameters cell, line {statement.lineno} ({lines[statement.lineno - 1].strip()!r})"
-        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+        if not (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and statement.value
+        ):
             raise UserError(f"{at}: write a typed literal such as NAME: int = 3  # comment")
         name, annotation = statement.target.id, ast.unparse(statement.annotation)
         if not _is_known(statement.annotation):
