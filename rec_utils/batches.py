@@ -85,7 +85,8 @@ class CTRSamples:
         places = position[:, None] + steps
         mask = places >= first[:, None]
         places = places.clamp_(min=0)
-        history = torch.cat([self.item_fields[self.sequence[places]], self.rating_ids[places][..., None]], dim=-1)
+        rated = self.item_fields[self.sequence[places]]
+        history = torch.cat([rated, self.rating_ids[places][..., None]], dim=-1)
         item_row = self.sequence[position]
         return Batch(
             item=self.item_fields[item_row],

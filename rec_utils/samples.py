@@ -74,7 +74,8 @@ class CTRTask:
         users = chosen["user_row"].to_numpy()
         sums = np.zeros((len(self.user_ids), vectors.shape[1]), dtype=np.float32)
         np.add.at(sums, users, vectors[chosen["item_row"].to_numpy()])
-        return sums / np.maximum(np.bincount(users, minlength=len(sums)), 1)[:, None]
+        counts = np.bincount(users, minlength=len(sums)).astype(np.float32)
+        return sums / np.maximum(counts, 1)[:, None]
 
 
 def ctr_task(

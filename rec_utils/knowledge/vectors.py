@@ -2,9 +2,9 @@
 
 A vector is found by SHA-256(text) and the encoder's fingerprint, so a changed text or another encoder
 can never receive an old vector. Vectors come from the files shipped with the project, then from the
-cache in the data folder; what is in neither is encoded and cached. All are stored as float16 (error at
-most 2^-11 of a component's size) and returned as float32, whether freshly encoded or not, so that
-the first run and the next see the same numbers.
+cache in the data folder; what is in neither is encoded and cached. All are stored as float16 (relative
+error at most 2^-11) and returned as float32, whether freshly encoded or not, so that the first run and
+the next see the same numbers.
 """
 
 from __future__ import annotations

@@ -1,0 +1,82 @@
+"""Small explorers for JupyterLab."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+from ipywidgets import HTML as Page
+from ipywidgets import Dropdown, VBox
+
+from rec_utils.errors import UserError
+from rec_utils.knowledge import movies
+from rec_utils.samples import CTRTask
+
+#: Rows of the ranking that are shown.
+TOP = 10
+
+
+class UserExplorer:
+    """One user at a time: prompt history, knowledge text, and the later movies as two models rank them.
+
+    Args:
+        task: samples and ratings.
+        items: [I] titles in the order of `task.item_ids`.
+        probability: arm -> [N] predictions, the arm before and the arm after.
+    """
+
+    def __init__(self, task: CTRTask, items: pd.DataFrame, probability: Mapping[str, np.ndarray]) -> None:
+        self.task = task
+        self.titles = items["title"].to_numpy()
+        self.probability = probability
+        self.user_ids = task.user_ids[np.unique(task.samples.user_row.numpy())]
+
+    def history(self, user_id: int) -> pd.DataFrame:
+        """The prompt history of a user: title and rating, in order."""
+        prompts = self.task.prompts[self.task.prompts["user_row"] == self._row(user_id)]
+        return pd.DataFrame(
+            {"title": self.titles[prompts["item_row"]], "rating": prompts["rating"].to_numpy()}
+        )
+
+    def ranking(self, user_id: int) -> pd.DataFrame:
+        """The user's later movies, best first by the last arm, with the rank each arm gives."""
+        samples = self.task.samples
+        rows = np.flatnonzero(samples.user_row.numpy() == self._row(user_id))
+        table = pd.DataFrame({"title": self.titles[samples.item_row.numpy()[rows]]})
+        table["liked"] = np.where(samples.label.numpy()[rows] > 0, "yes", "no")
+        for arm, probability in self.probability.items():
+            table[f"rank: {arm}"] = (-probability[rows]).argsort(kind="stable").argsort(kind="stable") + 1
+        return table.sort_values(table.columns[-1]).reset_index(drop=True)
+
+    def show(self, user_id: int) -> HTML:
+        """Everything about one user as HTML."""
+        return HTML(self._html(user_id))
+
+    def widget(self) -> VBox:
+        """A list of users; choosing one shows it."""
+        choice = Dropdown(options=[int(user_id) for user_id in self.user_ids], description="user")
+        page = Page(self._html(choice.value))
+        choice.observe(lambda change: setattr(page, "value", self._html(change["new"])), names="value")
+        return VBox([choice, page])
+
+    def _row(self, user_id: int) -> int:
+        row = int(np.searchsorted(self.task.user_ids, user_id))
+        if row >= len(self.task.user_ids) or self.task.user_ids[row] != user_id:
+            raise UserError(f"there is no user {user_id} in the samples")
+        return row
+
+    def _html(self, user_id: int) -> str:
+        answer = movies.user_answers().get(user_id)
+        text = answer.text if answer else "no text about this user"
+        history, ranking = self.history(user_id), self.ranking(user_id)
+        as_html = {"index": False, "border": 0, "escape": True}
+        return (
+            f"<b>Read by the language model</b> (first {min(TOP, len(history))} of {len(history)})"
+            f"{history.head(TOP).to_html(**as_html)}"
+            f"<p><b>Inferred</b><br>{escape(text)}</p>"
+            f"<b>Rated later</b> (top {min(TOP, len(ranking))} of {len(ranking)})"
+            f"{ranking.head(TOP).to_html(**as_html)}"
+        )
