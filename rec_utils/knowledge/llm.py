@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from rec_utils import settings
 from rec_utils.errors import UserError

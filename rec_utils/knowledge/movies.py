@@ -66,9 +66,7 @@ def item_vectors(items: pd.DataFrame, text: str = "facts") -> tuple[np.ndarray, 
     `items` has a column `imdb` (`UserError` otherwise). Items without a text get zeros.
     """
     if "imdb" not in items:
-        raise UserError(
-            "the items have no column imdb; MovieLens items get it from knowledge.movies.movielens_imdb"
-        )
+        raise UserError("the items have no column imdb, by which knowledge about movies is found")
     return _vectors(item_texts(items["imdb"], text), Encoder())
 
 
@@ -89,11 +87,8 @@ def _texts(
     ids: pd.Series, answers: Mapping, texts: Mapping[str, Callable[[Response], str]], text: str
 ) -> pd.Series:
     read = texts[settings.check_choice("text", text, tuple(texts))]
-    return (
-        ids.map({key: read(answer) for key, answer in answers.items()})
-        .astype(object)
-        .where(ids.isin(answers), None)
-    )
+    found = ids.map({key: read(answer) for key, answer in answers.items()}).astype(object)
+    return found.where(found.notna(), None)
 
 
 def _vectors(texts: pd.Series, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:

@@ -116,17 +116,13 @@ class Store:
         if whole < len(content):
             # every writer holds the lock, so a line without end was left by one that died
             if self.readonly:
-                raise UserError(
-                    f"{self.path} ends in the middle of line {self._count(content)}; fetch it again"
-                )
+                line = self._lines + content.count(b"\n") + 1
+                raise UserError(f"{self.path} is cut off in the middle of line {line}; restore the file")
             os.ftruncate(handle, self._offset + whole)
         for line in content[:whole].split(b"\n")[:-1]:
             self._lines += 1
             self._add(line)
         self._offset += whole
-
-    def _count(self, content: bytes) -> int:
-        return self._lines + content.count(b"\n") + 1
 
     def _add(self, line: bytes) -> None:
         try:
@@ -163,6 +159,9 @@ def _parse(row: Any) -> Response:
         raise TypeError("it is not a JSON object")
     if unknown := set(row) - _FIELDS:
         raise ValueError(f"unknown field {min(unknown)!r}")
+    for name in ("key", "purpose", "prompt", "model", "text"):
+        if not isinstance(row[name], str):
+            raise TypeError(f"field {name} is {row[name]!r}, not a text")
     ours = "system" not in row and row["purpose"] in SYSTEM
     system = SYSTEM[row["purpose"]] if ours else row["system"]
     request = Request(row["purpose"], system, row["prompt"], row.get("decoding", {}))

@@ -94,7 +94,7 @@ def test_a_truncated_file_that_is_only_read_is_an_error_and_stays(path):
     Store(path).append([response(0), response(1)])
     torn = path.read_bytes()[:-5]
     path.write_bytes(torn)
-    with pytest.raises(UserError, match=r"store\.jsonl ends in the middle of line 2"):
+    with pytest.raises(UserError, match=r"store\.jsonl is cut off in the middle of line 2"):
         Store(path, readonly=True)
     assert path.read_bytes() == torn
 
@@ -107,6 +107,7 @@ def test_a_truncated_file_that_is_only_read_is_an_error_and_stays(path):
         (lambda row: {k: v for k, v in row.items() if k != "model"}, "has no field 'model'"),
         (lambda row: row | {"txt": ""}, "unknown field 'txt'"),
         (lambda row: row | {"decoding": {"heat": 1}}, "decoding setting 'heat'"),
+        (lambda row: row | {"text": None}, "field text is None, not a text"),
         (lambda row: [row], "not a JSON object"),
         (lambda row: {k: v for k, v in row.items() if k != "system"}, "has no field 'system'"),
     ],
