@@ -211,8 +211,8 @@ def autoint(model, ids, item, history, dense):
     fields = all_fields(item, history, dense)
     for layer in model.attention:
         query, key, value = layer.query(fields), layer.key(fields), layer.value(fields)
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value)
-        fields = (mixed + layer.residual(fields)).relu()
+        scores = query @ key.mT / 8  # width 64
+        fields = (scores.softmax(-1) @ value + layer.residual(fields)).relu()
     return model.final(fields.flatten())[0]
 
 
