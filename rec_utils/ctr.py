@@ -109,7 +109,7 @@ class CTRModel(nn.Module):
         return torch.cat([self.embedding(batch.item), means.unflatten(0, (-1, n_history))], dim=1)
 
     def _all_values(self, batch: Batch, dense: Tensor) -> Tensor:
-        """[item ; mean history ; dense], one row a sample: [B, M d]."""
+        """[item ; mean history ; dense], one row a sample: [B, all_dim]."""
         return torch.cat([self._sparse_fields(batch).flatten(1), dense], dim=1)
 
 
@@ -349,8 +349,9 @@ def build(
         UserError: for an unknown model or parameter, or a dense_dim that the model cannot take.
     """
     model_class = MODELS[check_choice("model", name, list(MODELS))]
+    known = ["dense_dim", "embed_dim", "seed", *list(inspect.signature(model_class).parameters)[1:]]
     for parameter in kw:
-        check_choice(f"{name} parameter", parameter, list(inspect.signature(model_class).parameters)[1:])
+        check_choice(f"{name} parameter", parameter, known)
     inputs = Inputs(samples.n_fields, samples.n_ids, dense_dim, embed_dim)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -20,9 +20,7 @@ class MLP(nn.Sequential):
     ) -> None:
         layers: list[nn.Module] = []
         for width in hidden:
-            layers += [nn.Linear(in_dim, width), nn.ReLU()]
-            if dropout:
-                layers.append(nn.Dropout(dropout))
+            layers += [nn.Linear(in_dim, width), nn.ReLU(), nn.Dropout(dropout)]
             in_dim = width
         if out_dim is not None:
             layers.append(nn.Linear(in_dim, out_dim))
@@ -33,9 +31,9 @@ class Dice(nn.Module):
     """Data-adaptive activation of DIN (Zhou et al., KDD 2018, section 5.3).
 
     f(s) = p(s) s + (1 - p(s)) alpha s with p(s) = sigmoid((s - E[s]) / sqrt(Var[s] + eps)); alpha is
-    learned for each feature. E and Var are the batch's in training, and running averages of them in
-    evaluation. The original code, and KAR's, take the batch's in evaluation too, so there a prediction
-    depends on what else is in the batch.
+    learned for each feature. E and Var are the batch's in training and running averages in evaluation,
+    as the paper says. This differs from KAR's code, which takes the batch's in evaluation too, so that
+    there a prediction depends on what else is in the batch.
     """
 
     def __init__(self, dim: int, eps: float = 1e-8) -> None:
