@@ -140,23 +140,28 @@ def test_reading_needs_a_file_and_does_not_write(path):
 
 
 APPEND = """
-import sys
+import pathlib, sys, time
 from rec_utils.knowledge.request import Request, Response
 from rec_utils.knowledge.store import Store
 store = Store(sys.argv[1])
-for number in range(int(sys.argv[2]), int(sys.argv[3])):
+pathlib.Path(sys.argv[2]).touch()
+while len(list(pathlib.Path(sys.argv[2]).parent.iterdir())) < 4:
+    time.sleep(0.001)
+for number in range(80):
     store.append([Response(Request("p", "s", f"question {number}"), "x" * 5000, "m")])
 """
 
 
-def test_processes_append_to_one_file_at_the_same_time(path):
-    ranges = [(0, 40), (20, 60), (40, 80), (0, 80)]
+def test_processes_append_to_one_file_at_the_same_time(path, tmp_path):
+    """Four processes start together and have the same answers: each is written once, whole."""
+    ready = tmp_path / "ready"
+    ready.mkdir()
     children = [
-        subprocess.Popen([sys.executable, "-c", APPEND, path, str(low), str(high)]) for low, high in ranges
+        subprocess.Popen([sys.executable, "-c", APPEND, path, ready / str(number)]) for number in range(4)
     ]
     assert [child.wait() for child in children] == [0] * 4
-    prompts_ = sorted(json.loads(line)["prompt"] for line in path.read_text().splitlines())
-    assert prompts_ == sorted(f"question {number}" for number in range(80))
+    prompts_ = [json.loads(line)["prompt"] for line in path.read_text().splitlines()]
+    assert prompts_ == [f"question {number}" for number in range(80)]
 
 
 def test_what_others_append_is_seen(path):
