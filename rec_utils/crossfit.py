@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from rec_utils.batches import CTRSamples
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
 from rec_utils.splits import fold_masks, user_folds
+from rec_utils.stats import draw_auc
 from rec_utils.training import TrainConfig, fit, predict, run_jobs
 
 
@@ -51,6 +53,41 @@ class CrossFit:
             valid_logloss=("valid_logloss", "mean"), epochs=("best_epoch", "mean"), seconds=("seconds", "sum")
         )
         return pd.DataFrame(rows).set_index("arm").join(cost)
+
+    def gain_by_bin(
+        self,
+        by: str,
+        number: np.ndarray,
+        edges: list[int],
+        arms: list[str],
+        over: str,
+        n_boot: int,
+        seed: int,
+    ) -> pd.DataFrame:
+        """Gain in AUC of each arm over another within bins of samples, as a table for `plots.gain_by_bin`.
+
+        Args:
+            by: what is binned, for the axis.
+            number: [N] integers.
+            edges: a bin holds the numbers from one edge to below the next.
+            arms: compared with `over`.
+            over: the base arm.
+            n_boot: replicates of the bootstrap over users.
+            seed: of the bootstrap.
+
+        Bins with one class only are left out.
+        """
+        rows = []
+        for low, high in pairwise(edges):
+            inside = (number >= low) & (number < high)
+            label = self.label[inside]
+            if not 0 < label.sum() < len(label):
+                continue
+            scores = {arm: self.probability[arm][inside] for arm in (over, *arms)}
+            drawn = draw_auc(label, scores, self.user[inside], n_boot, seed)
+            place = {"by": by, "bin": f"{low}+" if high == edges[-1] else f"{low} to {high - 1}"}
+            rows += [place | {"arm": arm} | vars(drawn.gain(arm, over)) | {"n": len(label)} for arm in arms]
+        return pd.DataFrame(rows)
 
 
 def cross_fit(

@@ -6,12 +6,13 @@ replacement and keeps all samples of a drawn user, and both models are scored on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse, stats
 
@@ -110,6 +111,13 @@ class Draws:
     def gain(self, arm: str, over: str, level: float = 0.95) -> Interval:
         """Relative change from `over` to `arm`, in percent."""
         return self.interval(lambda metric: 100 * relative_gain(metric[arm], metric[over]), level)
+
+    def gains(self, pairs: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
+        """`gain` for triples (group, arm, over) as a table for `plots.forest`."""
+        return pd.DataFrame(
+            {"group": group, "label": f"{arm} over {over}"} | vars(self.gain(arm, over))
+            for group, arm, over in pairs
+        )
 
 
 def draw_auc(

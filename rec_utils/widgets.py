@@ -11,6 +11,7 @@ from IPython.display import HTML
 from ipywidgets import HTML as Page
 from ipywidgets import Dropdown, VBox
 
+from rec_utils.data import Dataset
 from rec_utils.errors import UserError
 from rec_utils.knowledge import movies
 from rec_utils.samples import CTRTask
@@ -23,14 +24,14 @@ class UserExplorer:
     """One user at a time: prompt history, knowledge text, and the later movies as two models rank them.
 
     Args:
+        dataset: gives the titles.
         task: samples and ratings.
-        items: [I] titles in the order of `task.item_ids`.
         probability: arm -> [N] predictions, the arm before and the arm after.
     """
 
-    def __init__(self, task: CTRTask, items: pd.DataFrame, probability: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, dataset: Dataset, task: CTRTask, probability: Mapping[str, np.ndarray]) -> None:
         self.task = task
-        self.titles = items["title"].to_numpy()
+        self.titles = dataset.items.set_index("item_id").loc[task.item_ids, "title"].to_numpy()
         self.probability = probability
         self.user_ids = task.user_ids[np.unique(task.samples.user_row.numpy())]
 

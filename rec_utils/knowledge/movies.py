@@ -23,6 +23,9 @@ from rec_utils.knowledge.store import Store
 ITEMS = settings.BUNDLED / "knowledge" / "items.jsonl"
 USERS = settings.BUNDLED / "knowledge" / "users_ml-latest-small.jsonl"
 
+#: The data set whose users `USERS` is about; user ids mean nothing elsewhere.
+USERS_OF = "ml-latest-small"
+
 #: Texts of an item: what the model wrote, and as its control what it was given to write from.
 ITEM_TEXTS: Mapping[str, Callable[[Response], str]] = {
     "facts": lambda response: response.text,

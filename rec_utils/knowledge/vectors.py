@@ -83,6 +83,14 @@ def _bundled(fingerprint: str) -> dict[bytes, np.ndarray]:
     return known
 
 
+def permuted(vectors: np.ndarray, seed: int) -> np.ndarray:
+    """Vectors [n, m] dealt out at random among the rows that have one: the right texts at the wrong rows."""
+    rows = np.flatnonzero(vectors.any(axis=1))
+    dealt = vectors.copy()
+    dealt[rows] = vectors[np.random.default_rng(seed).permutation(rows)]
+    return dealt
+
+
 def centred(vectors: np.ndarray) -> np.ndarray:
     """Vectors [n, m] minus their mean, scaled to length 1; rows of zeros (no text) stay out and stay zero.
 

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -26,10 +28,31 @@ from rec_utils import ctr
 from rec_utils.batches import Batch, CTRSamples
 from rec_utils.crossfit import Arm
 from rec_utils.ctr import CTRModel
+from rec_utils.data import Dataset
 from rec_utils.errors import UserError
+from rec_utils.knowledge import movies
+from rec_utils.knowledge.vectors import centred
+from rec_utils.samples import CTRTask
 from rec_utils.settings import check_choice
 
 ADAPTORS = ("HEA", "MoE", "MLP")
+
+
+def item_vectors(dataset: Dataset, task: CTRTask, text: str = "facts") -> np.ndarray:
+    """r_i [I, m], centred; zeros for an item without a text. `text` is a key of `movies.ITEM_TEXTS`."""
+    items = dataset.items.set_index("item_id").loc[task.item_ids]
+    return centred(movies.item_vectors(items, text)[0])
+
+
+def user_vectors(dataset: Dataset, task: CTRTask, text: str = "preferences") -> np.ndarray:
+    """r_u [U, m], centred, of the task's users. `text` is a key of `movies.USER_TEXTS`.
+
+    Raises:
+        UserError: nobody wrote texts about the users of this data set.
+    """
+    if dataset.name != movies.USERS_OF:
+        raise UserError(f"there are texts about the users of {movies.USERS_OF} only, not of {dataset.name}")
+    return centred(movies.user_vectors(pd.Series(task.user_ids), text)[0])
 
 
 class Experts(nn.Module):
@@ -170,7 +193,7 @@ class KAR(nn.Module):
 
 
 def arm(
-    vectors: Mapping[str, Tensor],
+    vectors: Mapping[str, np.ndarray],
     *,
     backbone: str = "DIN",
     backbone_settings: Mapping[str, Any] = MappingProxyType({}),
@@ -181,7 +204,7 @@ def arm(
     """An arm of a comparison: `backbone` with the knowledge of the sides in `vectors`, or plain without any.
 
     Args:
-        vectors: see `KAR`; empty for the base.
+        vectors: side -> [rows, m], see `KAR`; empty for the base.
         backbone: a name in `ctr.MODELS`.
         backbone_settings: passed to `ctr.build`.
         adaptor_settings: passed to `HybridExpertAdaptor`.
@@ -195,6 +218,6 @@ def arm(
         m = next(iter(vectors.values())).shape[1]
         adaptor = HybridExpertAdaptor(list(vectors), m, **adaptor_settings)
         base = ctr.build(backbone, samples, dense_dim=adaptor.out_dim, seed=seed, **backbone_settings)
-        return KAR(base, adaptor, vectors)
+        return KAR(base, adaptor, {side: torch.from_numpy(table) for side, table in vectors.items()})
 
     return Arm(build, history_length, train_users)
