@@ -101,15 +101,22 @@ def check(
             raise UserError(
                 f"card {card.id}: claim {claim_id!r} is declared not testable, but evidence was given"
             )
-    return [_verdict(card, claim, evidence) for claim in card.claims]
+    verdicts = []
+    for claim in card.claims:
+        given = NotTestable(claim.not_testable) if claim.not_testable else evidence.get(claim.id)
+        if given is None or given == {}:
+            raise UserError(
+                f"card {card.id}: claim {claim.id!r} has no evidence; give an interval or NotTestable(reason)"
+            )
+        try:
+            verdicts.append(judge(claim, given))
+        except UserError as error:
+            raise UserError(f"card {card.id}: {error}") from None
+    return verdicts
 
 
-def _verdict(card: Card, claim: Claim, evidence: Mapping) -> Verdict:
-    given = NotTestable(claim.not_testable) if claim.not_testable else evidence.get(claim.id)
-    if given is None or given == {}:
-        raise UserError(
-            f"card {card.id}: claim {claim.id!r} has no evidence; give an interval or NotTestable(reason)"
-        )
+def judge(claim: Claim, given: Interval | Mapping[str, Interval] | NotTestable) -> Verdict:
+    """Verdict on one claim; see `check`."""
     common = {
         "claim": claim.id,
         "text": claim.text,
@@ -120,12 +127,12 @@ def _verdict(card: Card, claim: Claim, evidence: Mapping) -> Verdict:
     }
     if isinstance(given, NotTestable):
         if not given.reason:
-            raise UserError(f"card {card.id}: claim {claim.id!r} is called not testable without a reason")
+            raise UserError(f"claim {claim.id!r} is called not testable without a reason")
         return Verdict(status=NOT_TESTABLE, reason=given.reason, **common)
     intervals = given if isinstance(given, Mapping) else {"": given}
     for name, interval in intervals.items():
         value, low, high = interval.value, interval.low, interval.high
-        at = f"card {card.id}: claim {claim.id!r}" + (f", {name}" if name else "")
+        at = f"claim {claim.id!r}" + (f", {name}" if name else "")
         if not all(map(math.isfinite, (value, low, high))) or low > high:
             raise UserError(f"{at}: {value} [{low}, {high}] is not a finite interval")
         if interval.level != LEVEL:
