@@ -24,7 +24,17 @@ from rec_utils.errors import UserError
 if TYPE_CHECKING:
     from rec_utils.stats import Interval
 
-__all__ = ["FRAGILE", "LEVEL", "STATUSES", "NotTestable", "Verdict", "card_ids", "check", "load_card"]
+__all__ = [
+    "FRAGILE",
+    "LEVEL",
+    "STATUSES",
+    "NotTestable",
+    "Verdict",
+    "card_ids",
+    "check",
+    "judge",
+    "load_card",
+]
 
 MATCHED, PARTLY, NOT_MATCHED, NOT_TESTABLE = STATUSES = (
     "matched",
