@@ -41,6 +41,7 @@ class Display:
             self._say(f"{run.label}: started")
         else:
             bar.reset(total=1)
+            bar.set_postfix_str("starting a kernel", refresh=False)
             bar.set_description_str(run.label)
 
     def cell(self, slot: int, event: dict[str, Any]) -> None:

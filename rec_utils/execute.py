@@ -2,9 +2,9 @@
 
 `rec_utils.runs` starts it. It reads one job, a line of JSON, from standard input and keeps the pipe open:
 end of file means that the batch has died, and then it takes its kernel down with it. It writes one JSON
-event a line to standard output: `{"cell", "of", "title"}` when a cell starts, and at last `{"end": null}`
-or `{"end": {what went wrong}}`. Everything else that it prints, and the notebook's output, goes to standard
-error, which is the run's log.
+event a line to standard output: `{"cell", "of", "title"}` when a cell starts, with its number and the
+heading above it, and at last `{"end": null}` or `{"end": {"message", ...}}`. Everything else that it prints,
+and the notebook's output, goes to standard error, which is the run's log.
 """
 
 from __future__ import annotations
@@ -72,14 +72,16 @@ def main() -> None:
 
 def _execute(job: dict[str, Any], events: TextIO) -> None:
     notebook = nbformat.read(job["notebook"], as_version=4)
-    n_cells = sum(cell.cell_type == "code" for cell in notebook.cells) + bool(job["parameters"])
-    started = 0
+    n_cells = sum(map(_is_executed, notebook.cells)) + bool(job["parameters"])
+    started, heading = 0, ""
 
     def announce(cell: nbformat.NotebookNode, cell_index: int) -> None:
-        nonlocal started
-        if cell.cell_type == "code":
+        nonlocal started, heading
+        if cell.cell_type == "markdown":
+            heading = (re.findall(r"^#{1,6} +(.+)$", cell.source, re.MULTILINE) or [heading])[-1][:80]
+        elif _is_executed(cell):
             started += 1
-            _send(events, cell=started, of=n_cells, title=first_line(cell.source))
+            _send(events, cell=started, of=n_cells, title=heading)
 
     output = job["output"]
     papermill_io.register(output, _AtomicHandler)
@@ -97,24 +99,17 @@ def _execute(job: dict[str, Any], events: TextIO) -> None:
     )
 
 
-def first_line(source: str) -> str:
-    """The first line of a cell that is not empty, without the comment sign, at most 80 characters."""
-    line = next((line.strip() for line in source.splitlines() if line.strip()), "")
-    return line.removeprefix("#").removeprefix("%").strip()[:80]
+def _is_executed(cell: nbformat.NotebookNode) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip())
 
 
-def _describe(error: PapermillExecutionError) -> dict[str, Any]:
-    """What failed: number of the cell (its `In [n]`), its first line, the line at fault and the message."""
+def _describe(error: PapermillExecutionError) -> dict[str, str]:
+    """The error's message and the line of the cell where it came up."""
     traceback = _COLOUR.sub("", "\n".join(error.traceback))
     place = re.search(r"Cell In\[\d+\], line (\d+)", traceback)
-    lines = error.source.splitlines()
-    number = int(place[1]) if place else None
-    return {
-        "cell": error.exec_count,
-        "title": first_line(error.source),
-        "line": lines[number - 1].strip()[:200] if number and number <= len(lines) else "",
-        "message": f"{error.ename}: {error.evalue}"[:2000],
-    }
+    lines = dict(enumerate(error.source.splitlines(), 1))
+    line = lines.get(int(place[1]), "") if place else ""
+    return {"message": f"{error.ename}: {error.evalue}"[:2000], "line": line.strip()[:200]}
 
 
 def _send(events: TextIO, **content: Any) -> None:

@@ -146,7 +146,7 @@ async def _supervise(
                 async for line in process.stdout:
                     event = json.loads(line)
                     if "end" in event:
-                        return event["end"]
+                        return event["end"] and {**last, **event["end"]}
                     last = event
                     # remember who is there: what outlives its parent can no longer be found through it
                     family |= _family(process.pid)
