@@ -31,8 +31,8 @@ test: setup lint verify  ## all checks: style, data, unit, contract and gate tes
 lab: setup  ## open JupyterLab
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
 
-bench: setup  ## measure the training loop
-	$(PY) -m pytest tests/bench -s
+bench: setup  ## measure the training loop (a quarter of an hour)
+	$(PY) -m tests.bench.training
 
 notebooks: setup  ## execute the notebooks at their defaults and store the outputs
 	$(PY) -m rec_utils.notebooks execute $(ONLY)

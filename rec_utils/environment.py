@@ -29,7 +29,7 @@ DECLARATION = ROOT / "environment.yml"
 LOG = ROOT / ".runs" / "setup.log"
 
 #: Free space asked for before a first set-up, without CUDA: the packages and pip's cache, and downloads
-#: while they are unpacked. A torch with CUDA takes some 5 GB more, which cannot be known beforehand.
+#: while they are unpacked. A torch with CUDA takes some 4 GB more, which cannot be known beforehand.
 VENV_GB, TEMPORARY_GB = 4, 1
 
 _PIN = re.compile(r'- ([\w.-]+)==([\w.!+-]+)(?:; python_version == "([\d.]+)")?')

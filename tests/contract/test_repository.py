@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
@@ -52,14 +51,16 @@ TOP_FILES = {
 LAYERS = (
     {"errors", "files", "settings"},
     {"data", "splits", "metrics", "stats"},
-    {"batches", "layers", "interactions", "samples", "training", "crossfit"},
+    {"batches", "layers", "interactions", "samples", "training", "timing", "crossfit"},
     {"ctr", "rerank", "sequential", "baselines", "knowledge"},
     {"papers", "widgets"},
 )
 WITHOUT_TORCH = 2  #: layers, besides the tools
 
-MACHINE = re.compile(r"(?<![\w.~}/])/(?:home|root|Users|work|opt|mnt|srv)/[\w.-]+")
-REGISTRY = re.compile(r"pypi\.org|pythonhosted|download\.pytorch\.org|conda\.anaconda\.org|registry\.npmjs")
+MACHINE = re.compile(r"(?<![\w.~}/])/(?:home|root|Users|work|opt|mnt|srv)/(?!me\b)[\w.-]+")
+REGISTRY = re.compile(
+    r"pypi\.org|files\.pythonhosted|download\.pytorch\.org|conda\.anaconda\.org|registry\.npmjs"
+)
 TRACKER = re.compile(r"\bissue #?\d+\b|\.\./shared", re.IGNORECASE)
 
 
@@ -72,7 +73,11 @@ def test_the_layout_is_the_one_agreed_on():
         if len(path.parts) == 1:
             known = path.name in TOP_FILES
         else:
-            known = path.suffix in FOLDERS.get(path.parts[0], ()) or str(path) in SHIPPED
+            known = (
+                path.suffix in FOLDERS.get(path.parts[0], ())
+                or path.name == "LICENSE"
+                or str(path) in SHIPPED
+            )
         if not known:
             strangers.append(str(path))
     assert not strangers
@@ -192,41 +197,10 @@ def test_data_metrics_and_tools_work_without_torch():
     modules = [path.stem for path in Path(ROOT, "rec_utils").glob("*.py")]
     light = [m for m in modules if layer(m) is None or layer(m) < WITHOUT_TORCH]
     code = (
-        "import sys; "
-        + "; ".join(f"import rec_utils.{m}" for m in light)
-        + "; sys.exit('torch' in sys.modules)"
+        "import importlib, sys\n"
+        f"for module in {light}:\n"
+        "    importlib.import_module(f'rec_utils.{module}')\n"
+        "    if 'torch' in sys.modules: sys.exit(f'{module} imports torch')"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-# README
-
-
-def readme_commands():
-    """Lines of README's bash blocks, without comments."""
-    readme = ROOT / "README.md"
-    blocks = (
-        re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", readme.read_text(), re.M | re.S)
-        if readme.exists()
-        else []
-    )
-    lines = [shlex.join(shlex.split(line, comments=True)) for block in blocks for line in block.splitlines()]
-    return sorted({line for line in lines if line})
-
-
-@pytest.mark.parametrize("line", readme_commands())
-def test_a_command_in_readme_exists(line):
-    words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word) or line.startswith("make")]
-    if words[0] == "make":
-        assert_runs(["make", "--dry-run", *words[1:]])
-    elif re.fullmatch(r"(?:\S*/)?python[\d.]*", words[0]):
-        said = assert_runs([sys.executable, *words[1:], "--help"])
-        assert not [word for word in words[1:] if word.startswith("--") and word not in said]
-    else:
-        assert words[0] in {"git", "cd", "conda", "mamba", "micromamba", "pip"}, "an unknown program"
-
-
-def assert_runs(command):
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    return result.stdout
