@@ -11,7 +11,7 @@ loads its data in a second process by default, which `--threads` does not count.
 examples:
   python -m tests.bench.training                    everything: a quarter of an hour on two quiet cores
   python -m tests.bench.training --models DIN --batches 256 --repeats 3
-  python -m tests.bench.training --record training  and write figures/records/bench/training.json
+  python -m tests.bench.training --record training  and write figures/bench/training.json
 
 The peers live in an environment of their own, and are skipped without it:
   python -m venv .venv-bench
@@ -36,9 +36,11 @@ from tqdm import tqdm
 from rec_utils import machine
 from rec_utils.errors import UserError, run_cli
 from rec_utils.files import write_atomic
-from rec_utils.settings import ROOT, check_choice, cpu_count, output_dir
+from rec_utils.settings import ROOT, cpu_count, output_dir
+from tests.bench.contender import N_CHECKED
 
 MODELS = ("DeepFM", "DCNv2", "DIN")
+BENCH_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def show(result: dict) -> None:
 def peers_missing(python: Path) -> dict[str, str]:
     """The peers that cannot be imported, with the reason."""
     if not python.exists():
-        return dict.fromkeys(("fuxictr", "rechub"), f"there is no {python}")
+        return dict.fromkeys(("fuxictr", "rechub"), "there is no environment for the peers, see --help")
     missing = {}
     for name, package in (("fuxictr", "fuxictr.pytorch.models"), ("rechub", "torch_rechub.models.ranking")):
         tried = subprocess.run(
@@ -179,6 +181,14 @@ def peers_missing(python: Path) -> dict[str, str]:
         if tried.returncode:
             missing[name] = (tried.stderr.strip().splitlines() or ["import failed"])[-1]
     return missing
+
+
+def positive(text: str) -> int:
+    """An argument that must be a whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def main() -> None:
@@ -190,24 +200,23 @@ def main() -> None:
         epilog="examples:\n" + examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated (default: %(default)s)")
-    parser.add_argument("--batches", default="256,2048", help="comma-separated (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=200_000, help="an epoch's (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="counted rounds (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=cpu_count(), help="torch threads (default: all cores)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--batches", nargs="+", type=positive, default=[256, 2048])
+    parser.add_argument("--samples", type=positive, default=200_000, help="an epoch's (default: %(default)s)")
+    parser.add_argument("--repeats", type=positive, default=5, help="counted rounds (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=cpu_count(), help="of torch (default: all cores)")
     parser.add_argument("--wait-policy", default="PASSIVE", help="OMP_WAIT_POLICY (default: %(default)s)")
-    parser.add_argument(
-        "--bench-python", type=Path, default=ROOT / ".venv-bench/bin/python", help="of the peers"
-    )
-    parser.add_argument("--record", metavar="NAME", help="write figures/records/bench/NAME.json")
+    parser.add_argument("--bench-python", type=Path, default=BENCH_PYTHON, help="Python of the peers")
+    parser.add_argument("--record", metavar="NAME", help="write figures/bench/NAME.json")
     arguments = parser.parse_args()
-    models = [check_choice("model", model, MODELS) for model in arguments.models.split(",")]
+    if arguments.samples < N_CHECKED:
+        raise UserError(f"--samples must be at least {N_CHECKED}, of which the LogLoss is told")
     skipped = peers_missing(arguments.bench_python)
     for name, reason in skipped.items():
         print(f"{name} is skipped: {reason}")
     results = []
-    for model in models:
-        for batch in map(int, arguments.batches.split(",")):
+    for model in arguments.models:
+        for batch in arguments.batches:
             planned = [g for g in goals(model) if g.above not in skipped]
             names = list(dict.fromkeys(["loop", *(g.below for g in planned), *(g.above for g in planned)]))
             contenders = race(arguments, model, batch, names)
@@ -219,16 +228,15 @@ def main() -> None:
             "benchmark": "training",
             "samples": arguments.samples,
             "repeats": arguments.repeats,
-            "threads": arguments.threads,
             "omp_wait_policy": arguments.wait_policy,
             "skipped": skipped,
             "results": results,
-            "hardware": machine.hardware(),
+            "hardware": machine.hardware() | {"threads": arguments.threads},
             "versions": machine.versions(),
             "git": machine.git(),
             "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        path = output_dir() / "records" / "bench" / f"{arguments.record}.json"
+        path = output_dir() / "bench" / f"{arguments.record}.json"
         write_atomic(path, json.dumps(record, indent=1) + "\n")
         print(f"\nwrote {path}")
 
