@@ -1,8 +1,8 @@
 """Executing one run in its own process, and keeping what it leaves: whole or not at all.
 
-A run works in `<batch>/partial/<run>-*`. There the notebook writes its figures and its record (`REC_OUTPUT`
-points into it), so that a run that fails or is killed leaves the results of earlier runs as they were. When
-it has ended, the folder is moved in one step to `<batch>/<run>`, which then holds
+A run works in `<batch>/partial/<run>~<process id>`. There the notebook writes its figures and its record
+(`REC_OUTPUT` points into it), so that a run that fails or is killed leaves the results of earlier runs as
+they were. When it has ended, the folder is moved in one step to `<batch>/<run>`, which then holds
 
     notebook.ipynb   the executed notebook; of a failed run as far as it came
     log.txt          the output of its cells
@@ -72,7 +72,7 @@ def stored_state(plan: Plan, run: Run) -> State | None:
 
 def progress(plan: Plan, run: Run) -> str | None:
     """The cell at which `run` is working, or None if it has not started."""
-    for path in (plan.folder / "partial").glob(f"{run.folder}-*/progress.json"):
+    for path in (plan.folder / "partial").glob(f"{run.folder}~*/progress.json"):
         with suppress(FileNotFoundError):
             return "cell {cell} of {of}: {title}".format(**json.loads(path.read_text()))
     return None
@@ -92,8 +92,9 @@ async def execute(
     """
     started = time.monotonic()
     code = fingerprint(plan.path(run))
-    (plan.folder / "partial").mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=plan.folder / "partial", prefix=f"{run.folder}-"))
+    # named after this process: that of a killed batch, which may still be dying, cannot write into it
+    folder = plan.folder / "partial" / f"{run.folder}~{os.getpid()}"
+    folder.mkdir(parents=True)
     _show_records(run, folder / "output")
 
     def report(event: dict[str, Any]) -> None:

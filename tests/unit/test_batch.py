@@ -199,12 +199,14 @@ class Kernels:
     def __init__(self, record: str) -> None:
         self.record = record
         self.executed: list[str] = []
+        self.statuses: list[str] = []
         self.failure: dict | None = None
 
     async def __call__(self, notebook, parameters, folder, timeout, cores, on_cell):
-        run_id = re.fullmatch(r"(.*)-[^-]{8}", folder.name)[1].removeprefix(f"{notebook.stem}-")
+        run_id = folder.name.partition("~")[0].removeprefix(f"{notebook.stem}-")
         self.executed.append(run_id)
-        on_cell({"cell": 1, "of": 1, "title": "only"})
+        on_cell({"cell": 1, "of": 2, "title": f"in {run_id}"})
+        self.statuses.append(batch.status_table(load_plan(None)))
         executed = json.loads(notebook.read_text())
         for cell in executed["cells"]:
             cell["metadata"]["papermill"] = {"duration": 0.5}
@@ -244,6 +246,16 @@ def test_finished_runs_are_not_repeated_unless_something_asks_for_it(workspace, 
     workspace.write("tiny", "print('other code')")
     batch.run_batch(plan)
     assert kernels.executed[5:] == ["laptop", "laptop-SEED=1"]
+
+
+def test_status_tells_the_running_from_the_waiting(workspace, kernels):
+    workspace.write("tiny")
+    batch.run_batch(plan_of(workspace, "SEED=0..2"))
+    first, _, last = kernels.statuses
+    assert re.search(r"tiny laptop +running +cell 1 of 2: in laptop\n", first)
+    assert re.search(r"tiny laptop-SEED=2 +waiting", first)
+    assert re.search(r"tiny laptop +finished", last), "not mistaken for the run whose name begins like it"
+    assert re.search(r"tiny laptop-SEED=2 +running +cell 1 of 2: in laptop-SEED=2", last)
 
 
 def test_results_of_other_parameters_leave_the_default_ones_alone(workspace, kernels):
