@@ -2,7 +2,8 @@
 
 A model is any `nn.Module` whose `forward(batch)` returns logits [B] for a `Batch` of B samples. The
 samples are in memory, so the loop is: choose indices, gather a batch, step; nothing else runs per step.
-It uses the GPU if there is one, and under `accelerate launch` every process takes its share of a batch.
+It uses the GPU if there is one; under `accelerate launch` or `torchrun` every process takes its share of
+each batch.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def fit(
     state = PartialState(cpu=not torch.accelerator.is_available())
     device, rank, processes = state.device, state.process_index, state.num_processes
     train, valid, model = train.to(device), valid.to(device), model.to(device)
-    trained = DistributedDataParallel(model) if processes > 1 else model
+    # Buffers are shared once an epoch and not at every step: KAR's hold the vectors of all its texts
+    trained = DistributedDataParallel(model, forward_sync_buffers=False) if processes > 1 else model
     optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.lr, fused=True)
     shuffle = torch.Generator().manual_seed(config.seed)
     valid_label = valid.label.cpu().numpy()
@@ -211,8 +213,8 @@ def _predict_in_shares(model: nn.Module, samples: CTRSamples, rank: int, process
     """`predict`, each process doing its part and all getting the whole [N]."""
     if processes == 1:
         return predict(model, samples)
-    for running_average in model.buffers():  # each process has its own until the next training step
-        broadcast(running_average)
+    for buffer in model.buffers():  # each process has its own running averages
+        broadcast(buffer)
     share = torch.arange(len(samples), device=samples.position.device).tensor_split(processes)[rank]
     return np.concatenate(gather_object([predict(model, samples.select(share))]))
 

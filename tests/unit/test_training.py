@@ -303,31 +303,47 @@ def test_ctrl_c_ends_the_pool_cleanly(tmp_path):
     assert psutil.wait_procs(children, timeout=10)[1] == []
 
 
-def train_shared(folder, rank):
-    """Train `Net` on 2,399 samples in batches of 256, the last of 95, and save what came out."""
+class NormedNet(Net):
+    """With running averages, which every process updates from its own share."""
+
+    def __init__(self, n_ids):
+        super().__init__(n_ids)
+        self.norm = nn.BatchNorm1d(1)
+
+    def forward(self, batch):
+        return self.norm(super().forward(batch)[:, None])[:, 0]
+
+
+def train_shared(folder, rank, kind):
+    """Train a `kind` on 2,399 samples in batches of 256, the last of 95, and save what came out."""
     samples, _ = planted(n_users=80)
     train, valid = samples.select(torch.arange(2399)), samples.select(samples.user_row >= 60)
-    model, seen = Net(samples.n_ids), []
+    model, seen = kind(samples.n_ids), []
     model.register_forward_pre_hook(lambda model, inputs: seen.append(len(inputs[0].label) * model.training))
     result = fit(model, train, valid, TrainConfig(max_epochs=3), progress=False)
-    torch.save((result.epochs, weights(model), sum(seen)), f"{folder}/{rank}.pt")
+    torch.save((result.epochs, weights(model), sum(seen)), f"{folder}/{kind.__name__}-{rank}.pt")
 
 
 def test_two_processes_train_as_one(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
-        "import os, sys\nfrom tests.unit.test_training import train_shared\n"
-        "train_shared(sys.argv[1], os.environ['RANK'])"
+        "import os, sys\nfrom tests.unit.test_training import Net, NormedNet, train_shared\n"
+        "for kind in (Net, NormedNet):\n    train_shared(sys.argv[1], os.environ['RANK'], kind)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run([*launch, script, tmp_path], env=environment, check=True, timeout=100)
-    train_shared(tmp_path, "alone")
-    epochs, alone, seen = torch.load(tmp_path / "alone.pt")
+    train_shared(tmp_path, "alone", Net)
+    epochs, alone, seen = torch.load(tmp_path / "Net-alone.pt")
     assert seen == 3 * 2399
     for rank, seen in ((0, 3 * 1200), (1, 3 * 1199)):
-        shared_epochs, shared, shared_seen = torch.load(tmp_path / f"{rank}.pt")
+        shared_epochs, shared, shared_seen = torch.load(tmp_path / f"Net-{rank}.pt")
         assert shared_seen == seen
         torch.testing.assert_close(shared, alone, rtol=1e-3, atol=1e-4)
         for key in ("train_loss", "valid_logloss", "valid_auc"):
             assert [e[key] for e in shared_epochs] == pytest.approx([e[key] for e in epochs], abs=1e-4)
+    (first, first_weights, _), (second, second_weights, _) = (
+        torch.load(tmp_path / f"NormedNet-{rank}.pt") for rank in (0, 1)
+    )
+    assert torch.equal(first_weights, second_weights)
+    assert [e["valid_logloss"] for e in first] == [e["valid_logloss"] for e in second]
