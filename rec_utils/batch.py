@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import fcntl
-import os
-import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rec_utils import records, report, settings
-from rec_utils.display import Display, format_table
-from rec_utils.errors import UserError, run_cli
+from rec_utils.display import format_table
+from rec_utils.errors import run_cli
 from rec_utils.parameters import read_parameters
-from rec_utils.plans import Plan, Run, choose_notebooks, load_plan, make_plan, notebook_path
-from rec_utils.runs import FAILED, FINISHED, State, execute, progress, stored_state
-
-#: Seconds that a run may take if --timeout is not given; at paper scale only the user can know.
-TIMEOUTS = {"smoke": 600.0, "laptop": 3600.0, "paper": None}
+from rec_utils.plans import Plan, choose_notebooks, load_plan, make_plan, notebook_path
+from rec_utils.runs import FAILED, FINISHED, progress, stored_state
+from rec_utils.scheduler import is_running, run_batch
 
 EPILOG = """\
 examples:
@@ -44,106 +37,9 @@ notebook are the same. Exit status: 0 all runs finished, 1 a run failed, 2 wrong
 """
 
 
-def run_batch(
-    plan: Plan, *, workers: int = 1, timeout: float | None = None, fresh: bool = False
-) -> dict[Run, State]:
-    """Execute the runs of `plan` that have no valid result yet; returns the state of every run.
-
-    `workers` runs go at a time, each on its share of the cores; `timeout` is in seconds a run, 0 for no
-    limit, None for the profile's. `fresh` drops earlier results. Raises `UserError` if the batch is
-    running already. On ctrl-C all kernels are ended, and what was finished is kept.
-    """
-    with _sole_runner(plan):
-        if fresh:
-            for run in plan.runs:
-                shutil.rmtree(plan.folder / run.folder, ignore_errors=True)
-        states = {run: stored_state(plan, run) for run in plan.runs}
-        todo = [run for run, state in states.items() if state is None or state.status != FINISHED]
-        if len(todo) < len(plan.runs):
-            print(
-                f"{len(plan.runs) - len(todo)} of {len(plan.runs)} runs are finished already", file=sys.stderr
-            )
-        try:
-            asyncio.run(_execute_all(plan, todo, workers, timeout, states))
-        except ExceptionGroup as errors:  # such as a full disk: the other runs would meet it too
-            raise _first(errors) from None
-    return states
-
-
-async def _execute_all(
-    plan: Plan, todo: list[Run], workers: int, timeout: float | None, states: dict[Run, State | None]
-) -> None:
-    """Execute `todo`, some at a time, and enter how each ended in `states`."""
-    slots: asyncio.Queue[int] = asyncio.Queue()
-    for slot in range(min(workers, len(todo))):
-        slots.put_nowait(slot)
-    cores = _share_cores(slots.qsize())
-
-    with Display(len(todo), slots.qsize()) as display:
-
-        async def one(run: Run) -> None:
-            slot = await slots.get()
-            limit = TIMEOUTS[run.profile] if timeout is None else timeout or None
-            display.start(slot, run)
-            states[run] = await execute(
-                plan, run, limit, cores[slot], lambda event: display.cell(slot, event)
-            )
-            display.end(run, states[run])
-            slots.put_nowait(slot)
-
-        clock = asyncio.create_task(display.tick())
-        try:
-            async with asyncio.TaskGroup() as group:
-                for run in todo:
-                    group.create_task(one(run))
-        finally:
-            clock.cancel()
-
-
-def _share_cores(n: int) -> list[list[int]]:
-    """Cores for each of `n` runs at a time: all of them (empty list) for one, else a share each."""
-    if n <= 1 or not hasattr(os, "sched_getaffinity"):
-        return [[]] * n
-    cores = sorted(os.sched_getaffinity(0))
-    return [cores[slot::n] or [cores[slot % len(cores)]] for slot in range(n)]
-
-
-def _first(errors: ExceptionGroup) -> Exception:
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, ExceptionGroup) else error
-
-
-@contextmanager
-def _sole_runner(plan: Plan) -> Iterator[None]:
-    """Hold the batch's lock while it runs; left-overs of a killed batch are removed before and after."""
-    plan.save()
-    with (plan.folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"batch {plan.id} is running already; see: python -m rec_utils.batch status"
-            ) from None
-        partial = plan.folder / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            yield
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _is_running(plan: Plan) -> bool:
-    with suppress(FileNotFoundError), (plan.folder / "lock").open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 def status_table(plan: Plan) -> str:
     """One row a run: finished, failed with cell and error, running with its cell, or waiting."""
-    running, rows = _is_running(plan), []
+    running, rows = is_running(plan), []
     for run in plan.runs:
         state = stored_state(plan, run)
         at = progress(plan, run) if running else None
@@ -219,18 +115,17 @@ def _go(plan: Plan, options: argparse.Namespace, fresh: bool) -> int:
     return 1 if failed else 0
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
+def _at_least(minimum: int, kind: type) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not value >= minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least {minimum}")
+        return value
 
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not seconds >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
-    return seconds
+    return parse
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -253,14 +148,16 @@ def _parser() -> argparse.ArgumentParser:
         "--profile", default="laptop", metavar="PROFILE[,...]", help="smoke, laptop (default), paper"
     )
     grid.add_argument(
-        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUES", help="see above"
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUES", help="see below"
     )
 
     how = argparse.ArgumentParser(add_help=False)
-    how.add_argument("--workers", type=_positive, default=1, metavar="N", help="runs at a time (default 1)")
+    how.add_argument(
+        "--workers", type=_at_least(1, int), default=1, metavar="N", help="runs at a time (default 1)"
+    )
     how.add_argument(
         "--timeout",
-        type=_seconds,
+        type=_at_least(0, float),
         metavar="SECONDS",
         help="limit of each run, 0 for none (default: smoke 600, laptop 3600, paper none)",
     )

@@ -77,11 +77,13 @@ def _form(notebook: NotebookNode, n_bytes: int) -> Iterator[str]:
         n_lines = len(cell.source.splitlines())
         if cell.cell_type == "code" and n_lines > MAX_LINES:
             yield f"cell {number} has {n_lines} lines of code, more than {MAX_LINES}"
+        if cell.cell_type == "code" and cell.source.rstrip().endswith(";"):
+            yield f"cell {number} ends in a semicolon, which nbval ignores: assign the value to _ instead"
+        if "NBVAL_" in cell.source:
+            yield f"cell {number} has a comment for nbval; use a tag, which all tools see"
     titles = [number for number, cell in enumerate(notebook.cells, 1) for _ in headings(cell, 1)]
     if titles != [1]:
         yield "it needs one title, a heading of level 1, in its first cell and no other"
-    elif not any("cost" in cell.source.lower() for cell in notebook.cells[:2]):
-        yield "the cost must be stated right after the title"
 
 
 def _parameters(notebook: NotebookNode, name: str) -> Iterator[str]:
@@ -101,7 +103,7 @@ def _parameters(notebook: NotebookNode, name: str) -> Iterator[str]:
             yield f"parameter {parameter.name} has no comment on its line"
     profile = parameters.get("PROFILE", Parameter("PROFILE", "", None, ""))
     if (profile.type, profile.default) != ("str", "laptop"):
-        yield 'the first parameter must be PROFILE: str = "laptop"'
+        yield 'it needs the parameter PROFILE: str = "laptop"'
 
 
 def _outputs(notebook: NotebookNode) -> Iterator[str]:
@@ -124,6 +126,8 @@ def _outputs(notebook: NotebookNode) -> Iterator[str]:
 
 
 def _sections(notebook: NotebookNode) -> Iterator[str]:
+    if not any("cost" in cell.source.lower() for cell in notebook.cells[:2]):
+        yield "the cost must be stated right after the title"
     found = [heading for cell in notebook.cells for heading in headings(cell, 2)]
     position = 0
     for section, pattern in SECTIONS.items():

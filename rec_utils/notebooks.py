@@ -18,11 +18,11 @@ import nbformat
 from nbformat import NotebookNode
 
 from rec_utils import notebook_rules, settings
-from rec_utils.batch import run_batch
 from rec_utils.errors import UserError, run_cli
 from rec_utils.files import write_atomic
 from rec_utils.plans import make_plan
 from rec_utils.runs import FINISHED
+from rec_utils.scheduler import run_batch
 
 EPILOG = """\
 examples:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rec_utils import batch, runs
+from rec_utils import batch, runs, scheduler
 from rec_utils.errors import UserError
 from rec_utils.parameters import Parameter, parse_cell, parse_values, read_parameters
 from rec_utils.plans import fingerprint, load_plan, make_plan
@@ -235,22 +235,22 @@ def outputs(workspace) -> dict[str, str]:
 def test_finished_runs_are_not_repeated_unless_something_asks_for_it(workspace, kernels):
     workspace.write("tiny")
     plan = plan_of(workspace, "SEED=0,1")
-    batch.run_batch(plan)
-    batch.run_batch(plan)
+    scheduler.run_batch(plan)
+    scheduler.run_batch(plan)
     assert kernels.executed == ["laptop", "laptop-SEED=1"]
-    batch.run_batch(plan, fresh=True)
+    scheduler.run_batch(plan, fresh=True)
     assert kernels.executed == ["laptop", "laptop-SEED=1"] * 2
     (workspace.output / "records/tiny/laptop.json").unlink()
-    batch.run_batch(plan)
+    scheduler.run_batch(plan)
     assert kernels.executed[4:] == ["laptop"]
     workspace.write("tiny", "print('other code')")
-    batch.run_batch(plan)
+    scheduler.run_batch(plan)
     assert kernels.executed[5:] == ["laptop", "laptop-SEED=1"]
 
 
 def test_status_tells_the_running_from_the_waiting(workspace, kernels):
     workspace.write("tiny")
-    batch.run_batch(plan_of(workspace, "SEED=0..2"))
+    scheduler.run_batch(plan_of(workspace, "SEED=0..2"))
     first, _, last = kernels.statuses
     assert re.search(r"tiny laptop +running +cell 1 of 2: in laptop\n", first)
     assert re.search(r"tiny laptop-SEED=2 +waiting", first)
@@ -260,7 +260,7 @@ def test_status_tells_the_running_from_the_waiting(workspace, kernels):
 
 def test_results_of_other_parameters_leave_the_default_ones_alone(workspace, kernels):
     workspace.write("tiny")
-    batch.run_batch(plan_of(workspace, "SEED=0,1", profiles="laptop,smoke"))
+    scheduler.run_batch(plan_of(workspace, "SEED=0,1", profiles="laptop,smoke"))
     published = outputs(workspace)
     assert sorted(published) == [
         "records/tiny/laptop-SEED=1.json",
@@ -280,7 +280,7 @@ def test_results_of_other_parameters_leave_the_default_ones_alone(workspace, ker
 def test_a_failed_run_leaves_earlier_results_intact_and_is_tried_again(workspace, kernels, fault):
     workspace.write("tiny")
     plan = plan_of(workspace, "SEED=0,1")
-    batch.run_batch(plan)
+    scheduler.run_batch(plan)
     before, record = outputs(workspace), kernels.record
     workspace.write("tiny", "print('other code')")
     if fault == "error in a cell":
@@ -289,13 +289,13 @@ def test_a_failed_run_leaves_earlier_results_intact_and_is_tried_again(workspace
     else:
         kernels.record = record[: len(record) // 2]
         problem = "not a run record"
-    states = batch.run_batch(plan)
+    states = scheduler.run_batch(plan)
     assert [state.status for state in states.values()] == ["failed", "failed"]
     assert all(problem in state.problem for state in states.values())
     assert outputs(workspace) == before
 
     kernels.failure, kernels.record = None, record
-    assert [state.status for state in batch.run_batch(plan).values()] == ["finished", "finished"]
+    assert [state.status for state in scheduler.run_batch(plan).values()] == ["finished", "finished"]
     assert outputs(workspace) != before
 
 
@@ -305,12 +305,12 @@ def test_a_full_disk_stops_the_batch_and_leaves_earlier_results_intact(workspace
 
     workspace.write("tiny")
     plan = plan_of(workspace, "SEED=0,1")
-    batch.run_batch(plan)
+    scheduler.run_batch(plan)
     before = outputs(workspace)
     workspace.write("tiny", "print('other code')")
     monkeypatch.setattr(runs, "write_atomic", full)
     with pytest.raises(OSError, match="No space left"):
-        batch.run_batch(plan)
+        scheduler.run_batch(plan)
     assert outputs(workspace) == before
     assert not (plan.folder / "partial").exists()
     assert kernels.executed[2:] == ["laptop"], "the second run would meet a full disk too"
@@ -319,17 +319,17 @@ def test_a_full_disk_stops_the_batch_and_leaves_earlier_results_intact(workspace
 def test_a_batch_runs_once_at_a_time(workspace, kernels):
     workspace.write("tiny")
     plan = plan_of(workspace)
-    with batch._sole_runner(plan), pytest.raises(UserError, match=f"batch {plan.id} is running already"):
-        batch.run_batch(plan)
-    assert batch.run_batch(plan)
+    with scheduler.sole_runner(plan), pytest.raises(UserError, match=f"batch {plan.id} is running already"):
+        scheduler.run_batch(plan)
+    assert scheduler.run_batch(plan)
 
 
 def test_parallel_runs_share_the_cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 4, 6, 8}, raising=False)
-    shares = batch._share_cores(2)
+    shares = scheduler.share_cores(2)
     assert sorted(shares[0] + shares[1]) == [0, 2, 4, 6, 8]
-    assert all(batch._share_cores(7))
-    assert batch._share_cores(1) == [[]], "a single run keeps all cores"
+    assert all(scheduler.share_cores(7))
+    assert scheduler.share_cores(1) == [[]], "a single run keeps all cores"
 
 
 def test_commands_show_parameters_plan_and_status(workspace, kernels, capsys):
