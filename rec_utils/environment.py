@@ -108,6 +108,7 @@ def set_up(venv: Path | None) -> None:
     stamp = home / "rec-companion.stamp"
     if python.exists() and _read(stamp) == _fingerprint():
         return
+    pins = read_pins(DECLARATION.read_text("utf-8"))
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open("a+", encoding="utf-8") as log:
         # pip inherits the log and with it the lock: one that outlives a killed set-up is waited for.
@@ -116,7 +117,7 @@ def set_up(venv: Path | None) -> None:
             _make_venv(venv, python, log, unfinished=_read(stamp) == "unfinished")
         if not _is_complete(python):
             write_atomic(stamp, "unfinished")
-            _install(python, home, stamp, log)
+            _install(python, pins, home, stamp, log)
     write_atomic(stamp, _fingerprint())
     print(f"The environment is ready: {home}", file=sys.stderr)
 
@@ -193,11 +194,11 @@ def _is_complete(python: Path) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _install(python: Path, home: Path, stamp: Path, log: IO[str]) -> None:
-    pins = [f"{name}=={pinned}" for name, pinned in read_pins(DECLARATION.read_text("utf-8")).items()]
+def _install(python: Path, pins: dict[str, str], home: Path, stamp: Path, log: IO[str]) -> None:
+    packages = [f"{name}=={pinned}" for name, pinned in pins.items()]
     # The project is built by the pinned setuptools that was just installed, not by one fetched anew.
     project = ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
-    for arguments in (pins, project):
+    for arguments in (packages, project):
         command = [str(python), "-m", "pip", "install", "--no-input", *arguments]
         if _run_with_progress(command, home, len(pins), log):
             if "Installing collected packages" not in LOG.read_text("utf-8", "replace"):

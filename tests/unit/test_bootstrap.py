@@ -180,6 +180,13 @@ def test_a_changed_pin_is_noticed_and_installed(finished):
     assert subprocess.run(check, capture_output=True, check=False).returncode == 0
 
 
+def test_the_active_environment_can_be_completed(finished):
+    finished.pin(finished.other)
+    command = [finished.venv / "bin" / "python", *finished.command("--active")[1:]]
+    subprocess.run(command, env=finished.environ(), check=True, capture_output=True)
+    assert finished.installed() == finished.pinned
+
+
 def test_an_environment_in_the_right_state_needs_no_registry(finished):
     finished.stamp.unlink()
     assert finished.set_up(PIP_FIND_LINKS="").returncode == 0
@@ -209,6 +216,15 @@ def test_no_network_is_one_sentence_and_harms_nothing(finished):
     assert_one_sentence(result, "registry cannot be reached", str(finished.log))
     assert not finished.stamp.exists()
     assert finished.set_up(PIP_FIND_LINKS="").returncode == 0  # still whole: nothing to fetch
+
+
+def test_a_mistake_in_environment_yml_harms_nothing(finished):
+    pinned = finished.pinned
+    finished.pin("*")
+    result = finished.set_up()
+    finished.pin(pinned)
+    assert_one_sentence(result, "environment.yml, line 4")
+    assert finished.stamp.read_text() != "unfinished"
 
 
 def test_a_registry_without_the_package_is_one_sentence(finished):
