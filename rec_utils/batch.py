@@ -13,7 +13,7 @@ from rec_utils import records, report, settings
 from rec_utils.display import format_table
 from rec_utils.errors import run_cli
 from rec_utils.parameters import read_parameters
-from rec_utils.plans import Plan, choose_notebooks, load_plan, make_plan, notebook_path
+from rec_utils.plans import Plan, check_plan, choose_notebooks, load_plan, make_plan, notebook_path
 from rec_utils.runs import FAILED, FINISHED, progress, stored_state
 from rec_utils.scheduler import is_running, run_batch
 
@@ -91,7 +91,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    return _go(load_plan(options.batch), options, fresh=False)
+    plan = load_plan(options.batch)
+    check_plan(plan)
+    return _go(plan, options, fresh=False)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -144,6 +144,19 @@ def load_plan(batch: str | None) -> Plan:
     return Plan(Path(content["notebooks"]), tuple(Run(**run) for run in content["runs"]))
 
 
+def check_plan(plan: Plan) -> None:
+    """Raise `UserError` if a notebook has changed so that a stored plan no longer names its runs rightly."""
+    for run in plan.runs:
+        parameters = read_parameters(plan.path(run))
+        for name in run.changed:
+            settings.check_choice(f"{run.notebook}: parameter", name, list(parameters))
+        defaults = {name: parameter.default for name, parameter in parameters.items()}
+        if run.run_id != run_id(run.profile, defaults | run.changed, defaults):
+            raise UserError(
+                f"{run.notebook} has other defaults since batch {plan.id} was planned; run it anew"
+            )
+
+
 def fingerprint(notebook: Path) -> str:
     """Hash of all code that a run of `notebook` executes: its cells, this package, data_prep and the pins.
 

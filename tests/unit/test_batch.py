@@ -184,6 +184,22 @@ def test_a_plan_is_found_again_and_its_id_follows_from_its_runs(workspace):
         load_plan(plan.id[:-1])
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("SEED: int", "SEEDS: int", "parameter 'SEED' is not one of PROFILE, SEEDS, LR"),
+        ("SEED: int = 0", "SEED: int = 1", "tiny has other defaults since batch"),
+    ],
+)
+def test_a_stored_plan_that_no_longer_fits_is_not_resumed(workspace, kernels, old, new, sentence):
+    path = workspace.write("tiny")
+    plan_of(workspace, "SEED=1").save()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError, match=sentence):
+        batch.main(["resume"])
+    assert kernels.executed == []
+
+
 def test_the_fingerprint_holds_for_new_outputs_but_not_for_new_code(workspace):
     before = fingerprint(workspace.write("tiny", "print(1)"))
     assert fingerprint(workspace.write("tiny", "print(1)", stored="1\n")) == before
