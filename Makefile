@@ -23,7 +23,7 @@ setup:  ## make the environment from environment.yml, once; a repeat takes no ti
 	@$(PYTHON) rec_utils/bootstrap.py $(if $(VENV),--venv $(VENV),--active)
 
 reproduce: profile setup verify  ## run the notebooks and print the verdict on every claim
-	$(PY) -m rec_utils.batch run $(ONLY) --profile $(PROFILE) --workers $(WORKERS) --report
+	$(PY) -m rec_utils.batch run --profile $(PROFILE) --workers $(WORKERS) --report $(ONLY)
 
 test: setup lint verify  ## all checks: style, data, unit, contract and gate tests, notebooks compared
 	$(PY) -m pytest
