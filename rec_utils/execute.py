@@ -86,14 +86,14 @@ def _execute(job: dict[str, Any], events: TextIO) -> None:
     output = job["output"]
     papermill_io.register(output, _AtomicHandler)
     # own kernel sockets in an own folder: TCP ports can clash, and so can ipc names without a folder
-    sockets = Config({"KernelManager": {"transport": "ipc", "ip": str(Path(job["sockets"]) / "k")}})
+    place = {"ip": f"{job['sockets']}/k", "connection_file": f"{job['sockets']}/kernel.json"}
     papermill.execute_notebook(
         notebook,
         output.replace("{", "{{").replace("}", "}}"),  # papermill formats the path
         parameters=job["parameters"],
         progress_bar=False,
         log_output=True,
-        config=sockets,
+        config=Config({"KernelManager": {"transport": "ipc", **place}}),
         on_cell_start=announce,
         record_timing=False,
     )

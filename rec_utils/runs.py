@@ -191,7 +191,6 @@ def kernel_environment(output: Path) -> Iterator[tuple[Path, dict[str, str]]]:
                 "REC_RUNS": str(settings.runs_dir().resolve()),
                 "REC_OUTPUT": str(output.resolve()),
                 "IPYTHONDIR": f"{name}/ipython",
-                "JUPYTER_RUNTIME_DIR": f"{name}/runtime",
                 "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the user's
                 "TQDM_DISABLE": "1",
             },

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
@@ -18,6 +19,7 @@ class Workspace:
     """A folder with `notebooks`, `runs` and `output`; the environment points the tools to the last two."""
 
     root: Path
+    started: list[subprocess.Popen] = field(default_factory=list)
 
     @property
     def notebooks(self) -> Path:
@@ -74,7 +76,11 @@ class Workspace:
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start `python ARGUMENTS` in this workspace, with text pipes."""
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([sys.executable, *arguments], cwd=self.root, env=os.environ.copy(), **pipes)
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=self.root, env=os.environ.copy(), **pipes
+        )
+        self.started.append(process)
+        return process
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run `python ARGUMENTS` in this workspace to its end."""
@@ -98,8 +104,11 @@ def record_text(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch, record_text) -> Workspace:
+def workspace(tmp_path, monkeypatch, record_text) -> Iterator[Workspace]:
     monkeypatch.setenv("REC_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("REC_OUTPUT", str(tmp_path / "output"))
     (tmp_path / "record.json").write_text(record_text)
-    return Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
+    yield workspace
+    for process in workspace.started:
+        process.kill()  # whatever a failed test has left; the kernels follow

@@ -365,3 +365,8 @@ def test_commands_show_parameters_plan_and_status(workspace, kernels, capsys):
     assert re.search(r"tiny laptop-SEED=1 +failed +0 s +the kernel died", capsys.readouterr().out)
     kernels.failure = None
     assert batch.main(["resume"]) == 0
+
+
+def test_the_command_line_does_not_load_torch(workspace):
+    result = workspace.command("-c", "import sys, rec_utils.batch; sys.exit('torch' in sys.modules)")
+    assert result.returncode == 0, result.stderr
