@@ -115,8 +115,10 @@ def ctr_task(
         "history_length": history_length,
         "prompt_cap": prompt_cap,
         "min_ratings": min_ratings,
+        "max_samples_per_user": max_samples_per_user,
+        "first_users": first_users,
     }.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, not {value}")
     ratings = dataset.interactions[["user_id", "item_id", "rating", "timestamp"]]
     counts = ratings["user_id"].map(ratings["user_id"].value_counts())
