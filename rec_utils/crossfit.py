@@ -7,6 +7,7 @@ validation users and seeds, so their predictions can be compared in pairs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,23 +70,23 @@ class CrossFit:
         Args:
             by: what is binned, for the axis.
             number: [N] integers.
-            edges: a bin holds the numbers from one edge to below the next.
+            edges: where bins begin; a bin ends below the next edge, the last one has no end.
             arms: compared with `over`.
             over: the base arm.
             n_boot: replicates of the bootstrap over users.
             seed: of the bootstrap.
 
-        Bins with one class only are left out.
+        Bins with samples of one class or one user only are left out.
         """
         rows = []
-        for low, high in pairwise(edges):
+        for low, high in pairwise([*edges, math.inf]):
             inside = (number >= low) & (number < high)
-            label = self.label[inside]
-            if not 0 < label.sum() < len(label):
+            label, user = self.label[inside], self.user[inside]
+            if not 0 < label.sum() < len(label) or (user == user[0]).all():
                 continue
             scores = {arm: self.probability[arm][inside] for arm in (over, *arms)}
-            drawn = draw_auc(label, scores, self.user[inside], n_boot, seed)
-            place = {"by": by, "bin": f"{low}+" if high == edges[-1] else f"{low} to {high - 1}"}
+            drawn = draw_auc(label, scores, user, n_boot, seed)
+            place = {"by": by, "bin": f"{low}+" if high == math.inf else f"{low} to {high - 1}"}
             rows += [place | {"arm": arm} | vars(drawn.gain(arm, over)) | {"n": len(label)} for arm in arms]
         return pd.DataFrame(rows)
 
@@ -108,7 +109,7 @@ def cross_fit(
         config: training settings; its seed also draws the folds, the validation users and initial weights.
 
     Raises:
-        UserError: an arm asks for more training users than the folds leave.
+        UserError: an arm asks for no training users, or for more than the folds leave.
     """
     jobs = [{"arm": name, "fold": fold} for fold in range(n_folds) for name in arms]
     user, seed = samples.user_row.numpy(), config.seed
@@ -120,7 +121,6 @@ def cross_fit(
         if chosen.train_users is not None:
             train &= _some_users(user, train, chosen.train_users, seed)
         data = samples if chosen.history_length is None else samples.with_history(chosen.history_length)
-        torch.manual_seed(seed)
         model = chosen.build(data, seed)
         parts = [data.select(torch.from_numpy(np.flatnonzero(mask))) for mask in (train, valid, test)]
         result = fit(model, parts[0], parts[1], config, progress=False)
@@ -144,6 +144,6 @@ def cross_fit(
 def _some_users(user: np.ndarray, train: np.ndarray, n_users: int, seed: int) -> np.ndarray:
     """Mask [N] of the samples of `n_users` users drawn from those of the training samples."""
     candidates = np.unique(user[train])
-    if n_users > len(candidates):
+    if not 1 <= n_users <= len(candidates):
         raise UserError(f"train_users = {n_users}, but the training folds hold {len(candidates)} users")
     return np.isin(user, np.random.default_rng(seed).permutation(candidates)[:n_users])
