@@ -33,14 +33,14 @@ def like_rates(task: CTRTask, folds: np.ndarray) -> dict[str, np.ndarray]:
     user_likes, user_ratings = likes_before[position] - likes_before[first], position - first
 
     item_rate, both = np.empty(len(label)), np.empty(len(label))
-    for fold in np.unique(folds):
+    for fold in np.unique(folds[user]):
         test = folds[user] == fold
         known = folds[rated_by] != fold
-        mean = liked[known].mean()
-        likes = np.bincount(rated[known], liked[known], minlength=len(task.item_ids))[item]
-        ratings = np.bincount(rated[known], minlength=len(task.item_ids))[item]
         # a training sample must not count itself
-        likes, ratings = likes - label * ~test, ratings - ~test
+        own_like, own = label * ~test, ~test
+        mean = (liked[known].sum() - own_like) / (known.sum() - own)
+        likes = np.bincount(rated[known], liked[known], minlength=len(task.item_ids))[item] - own_like
+        ratings = np.bincount(rated[known], minlength=len(task.item_ids))[item] - own
         rate = (likes + SMOOTHING * mean) / (ratings + SMOOTHING)
         user_rate = (user_likes + SMOOTHING * mean) / (user_ratings + SMOOTHING)
         features = np.stack([_log_odds(rate), _log_odds(user_rate)], axis=1)
