@@ -31,6 +31,8 @@ class UserExplorer:
 
     def __init__(self, dataset: Dataset, task: CTRTask, probability: Mapping[str, np.ndarray]) -> None:
         self.task = task
+        # user ids mean nothing in another data set
+        self.answers = movies.user_answers() if dataset.name == movies.USERS_OF else {}
         self.titles = dataset.items.set_index("item_id").loc[task.item_ids, "title"].to_numpy()
         self.probability = probability
         self.user_ids = task.user_ids[np.unique(task.samples.user_row.numpy())]
@@ -70,7 +72,7 @@ class UserExplorer:
         return row
 
     def _html(self, user_id: int) -> str:
-        answer = movies.user_answers().get(user_id)
+        answer = self.answers.get(user_id)
         text = answer.text if answer else "no text about this user"
         history, ranking = self.history(user_id), self.ranking(user_id)
         as_html = {"index": False, "border": 0, "escape": True}
