@@ -66,7 +66,7 @@ class Experts(nn.Module):
         self.n_experts = n_experts
         self.hidden = nn.Linear(m, n_experts * hidden)
         self.weight = nn.Parameter(torch.empty(n_experts, hidden, out))
-        self.bias = nn.Parameter(torch.zeros(n_experts, 1, out))
+        self.bias = nn.Parameter(torch.zeros(n_experts * out))  # a vector, which weight decay spares
         self.dropout = nn.Dropout(dropout)
         # Xavier over one expert's own shape, not over the stacked matrix
         for e in range(n_experts):
@@ -78,7 +78,8 @@ class Experts(nn.Module):
         """From r [B, m] to the experts' answers [E, B, out]."""
         h = self.dropout(torch.relu(self.hidden(r)))
         h = h.view(len(r), self.n_experts, -1).transpose(0, 1)
-        return self.dropout(torch.relu(torch.baddbmm(self.bias, h, self.weight)))
+        bias = self.bias.view(self.n_experts, 1, -1)
+        return self.dropout(torch.relu(torch.baddbmm(bias, h, self.weight)))
 
 
 class HybridExpertAdaptor(nn.Module):
@@ -127,10 +128,11 @@ class HybridExpertAdaptor(nn.Module):
         self.dedicated = nn.ModuleDict(
             {side: Experts(dedicated, m, hidden, out, dropout) for side in self.sides} if dedicated else {}
         )
-        one_gate = nn.Linear(m, shared + dedicated)
-        self.gates = nn.ModuleDict(
-            {side: one_gate if kind == "MoE" else nn.Linear(m, shared + dedicated) for side in self.sides}
-        )
+        if kind == "HEA":
+            gates = {side: nn.Linear(m, shared + dedicated) for side in self.sides}
+        else:
+            gates = dict.fromkeys(self.sides, nn.Linear(m, shared)) if kind == "MoE" else {}
+        self.gates = nn.ModuleDict(gates)
         for gate in self.gates.values():
             nn.init.xavier_normal_(gate.weight)
             nn.init.zeros_(gate.bias)
@@ -141,6 +143,8 @@ class HybridExpertAdaptor(nn.Module):
         if self.dedicated:
             experts.append(self.dedicated[name])
         answers = torch.cat([expert(r) for expert in experts])
+        if not self.gates:
+            return answers[0]
         gate = torch.softmax(self.gates[name](r), dim=-1)
         return torch.einsum("be,ebo->bo", gate, answers)
 
@@ -165,6 +169,9 @@ class KAR(nn.Module):
         super().__init__()
         if missing := set(adaptor.sides) - set(vectors):
             raise UserError(f"no vectors for the adaptor's side {sorted(missing)[0]!r}")
+        for name in adaptor.sides:
+            if name != "item" and not name.startswith("user"):
+                raise UserError(f"side {name!r} is neither 'item' nor begins with 'user'")
         self.backbone = backbone
         self.adaptor = adaptor
         for name in adaptor.sides:
@@ -180,7 +187,8 @@ class KAR(nn.Module):
 
     @torch.no_grad()
     def store(self) -> None:
-        """Adapt every user and item once and keep a_u, a_i, as one does before serving."""
+        """Adapt every user and item once and keep a_u, a_i; puts the model in evaluation mode for serving."""
+        self.eval()
         for side in self.adaptor.sides:
             adapted = self.adaptor.side(side, getattr(self, f"vectors_{side}"))
             self.register_buffer(f"stored_{side}", adapted, persistent=False)
@@ -216,7 +224,9 @@ def arm(
         if not vectors:
             return ctr.build(backbone, samples, seed=seed, **backbone_settings)
         m = next(iter(vectors.values())).shape[1]
-        adaptor = HybridExpertAdaptor(list(vectors), m, **adaptor_settings)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            adaptor = HybridExpertAdaptor(list(vectors), m, **adaptor_settings)
         base = ctr.build(backbone, samples, dense_dim=adaptor.out_dim, seed=seed, **backbone_settings)
         return KAR(base, adaptor, {side: torch.from_numpy(table) for side, table in vectors.items()})
 
