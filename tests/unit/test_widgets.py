@@ -1,0 +1,88 @@
+"""The explorer of one user: what it shows, that it escapes it, and that it switches users."""
+
+import numpy as np
+import pytest
+from tiny_ratings import random_dataset
+
+from rec_utils.errors import UserError
+from rec_utils.knowledge import movies
+from rec_utils.knowledge.request import Request, Response
+from rec_utils.samples import ctr_task
+from rec_utils.widgets import TOP, UserExplorer
+
+EVIL = "<script>alert(1)</script> & co"
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Texts about users 10 and 20."""
+    request = Request("user_preferences", "", "")
+    texts = {user: Response(request, f"{EVIL} about {user}", "nobody") for user in (10, 20)}
+    monkeypatch.setattr(movies, "user_answers", lambda: texts)
+
+
+def explorer(name=movies.USERS_OF, ties=False, arms=("base", "KAR"), **kw):
+    tiny = random_dataset(n_users=4, n_items=40, n_each=30, name=name, **kw)
+    task = ctr_task(tiny, history_length=2)
+    rng = np.random.default_rng(0)
+    n = len(task.samples)
+    scores = {arm: rng.integers(0, 3, n) / 4 if ties else rng.random(n) for arm in arms}
+    return UserExplorer(tiny, task, scores)
+
+
+def test_the_history_is_the_prompt_history_in_order():
+    made = explorer()
+    rated = made.task.ratings[made.task.ratings["user_row"] == 1].head(15)
+    history = made.history(20)
+    assert history["title"].tolist() == [f"Film {made.task.item_ids[row]}" for row in rated["item_row"]]
+    assert history["rating"].tolist() == rated["rating"].tolist()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_ranks_are_places_in_the_order_of_the_scores(ties):
+    made = explorer(ties=ties)
+    rows = np.flatnonzero(made.task.samples.user_row == 2)
+    table = made.ranking(30)
+    assert sorted(table["rank: base"]) == sorted(table["rank: KAR"]) == list(range(1, len(rows) + 1))
+    titles = np.array([f"Film {made.task.item_ids[row]}" for row in made.task.samples.item_row[rows]])
+    for arm, scores in made.probability.items():
+        best_first = titles[np.argsort(-scores[rows], kind="stable")]
+        by_rank = table.sort_values(f"rank: {arm}")["title"]
+        assert by_rank.tolist() == best_first.tolist()
+    assert table["rank: KAR"].is_monotonic_increasing
+    liked = dict(zip(titles, made.task.samples.label[rows] > 0, strict=True))
+    assert table["liked"].tolist() == ["yes" if liked[title] else "no" for title in table["title"]]
+
+
+def test_whatever_comes_from_outside_is_escaped(answers):
+    made = explorer(titles=dict.fromkeys(range(100, 140), EVIL), arms=("base", EVIL))
+    page = made.show(10).data
+    assert "<script" not in page
+    shown = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co"
+    assert page.count(shown) == 2 * TOP + 2  # titles of both tables, one arm, the text
+    assert f"{shown} about 10" in page
+
+
+def test_texts_belong_to_the_users_of_one_data_set(answers):
+    assert "about 20" in explorer().show(20).data
+    assert "no text about this user" in explorer().show(30).data
+    elsewhere = explorer(name="movietweetings").show(20).data
+    assert "about 20" not in elsewhere and "no text about this user" in elsewhere
+
+
+@pytest.mark.parametrize("user", [0, 15, 41])
+def test_an_unknown_user_is_named(user):
+    made = explorer()
+    for view in (made.history, made.ranking, made.show):
+        with pytest.raises(UserError, match=f"there is no user {user} in the samples"):
+            view(user)
+
+
+def test_choosing_a_user_shows_them(answers):
+    made = explorer()
+    choice, page = made.widget().children
+    assert list(choice.options) == [10, 20, 30, 40]
+    for user in (10, 30, 20):
+        choice.value = user
+        assert page.value == made.show(user).data
+    assert "about 20" in page.value
