@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rec_utils.batches import CTRSamples
@@ -51,6 +51,7 @@ def same(batch, other):
     return all(torch.equal(value, getattr(other, name)) for name, value in vars(batch).items())
 
 
+@settings(deadline=None)
 @given(made=samples(), data=st.data())
 def test_a_batch_equals_a_loop_over_its_samples(made, data):
     index = data.draw(st.lists(st.integers(0, len(made) - 1), max_size=12))
@@ -72,6 +73,7 @@ def test_a_batch_equals_a_loop_over_its_samples(made, data):
         assert (batch.user_row[k], batch.label[k]) == (made.user_row[n], made.label[n])
 
 
+@settings(deadline=None)
 @given(made=samples(), data=st.data())
 def test_selecting_then_batching_is_batching_what_was_selected(made, data):
     keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(made), max_size=len(made))))
@@ -83,6 +85,7 @@ def test_selecting_then_batching_is_batching_what_was_selected(made, data):
     assert part.sequence is made.sequence  # long, so never copied
 
 
+@settings(deadline=None)
 @given(made=samples(), length=st.integers(1, 12))
 def test_another_history_length_changes_the_history_only(made, length):
     everything = torch.arange(len(made))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_ratings import dataset, random_dataset
 
@@ -36,7 +36,7 @@ def datasets(draw):
     return dataset(draw(st.lists(row, min_size=n, max_size=n)), genres, scale), genres
 
 
-settings = st.fixed_dictionaries(
+parameters = st.fixed_dictionaries(
     {
         "history_length": st.integers(1, 6),
         "prompt_rule": st.sampled_from(["half", "released"]),
@@ -111,7 +111,8 @@ def decoded(task, genres):
     return prompt, samples
 
 
-@given(made=datasets(), kw=settings)
+@settings(deadline=None)
+@given(made=datasets(), kw=parameters)
 def test_samples_equal_a_slow_reference(made, kw):
     tiny, genres = made
     rows = list(tiny.interactions.itertuples(index=False, name=None))
