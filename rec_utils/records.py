@@ -219,6 +219,19 @@ def grid(notebook: str, profile: str, parameter: str, metric: str) -> dict[str, 
     }
 
 
+def other_seeds(run: Run) -> list[Record]:
+    """Records of the same notebook, profile and parameters as `run` with other values of SEED."""
+
+    def but_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in parameters.items() if name != "SEED"}
+
+    return [
+        record
+        for record in load(run.notebook, run.profile)
+        if but_seed(record.parameters) == but_seed(run.parameters) and record.parameters != run.parameters
+    ]
+
+
 def add_cell_seconds(path: Path, seconds: Iterable[float]) -> None:
     """Add the wall time of each code cell, which only the batch runner knows, to a written record."""
     save(replace(read(path), cell_seconds=list(seconds)), path)

@@ -6,7 +6,8 @@ replacement and keeps all samples of a drawn user, and both models are scored on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -146,6 +147,25 @@ def draw_logloss(
         for arm, p in probabilities.items()
     }
     return Draws({arm: logloss(label, p) for arm, p in probabilities.items()}, draws, len(weights))
+
+
+def over_seeds(intervals: Sequence[Interval]) -> Interval:
+    """Mean of one interval a seed; its width holds what varies between users and between seeds.
+
+    The seeds share their users, so the users' part is not divided by the number of seeds: half-width^2 =
+    mean(half-width^2 of a seed) + (t sd / sqrt(S))^2. One seed alone is returned as it is.
+
+    Raises `UserError` for no interval or for different levels.
+    """
+    if not intervals or len({interval.level for interval in intervals}) > 1:
+        raise UserError("Intervals over seeds need at least one interval, all of one level.")
+    if len(intervals) == 1:
+        return intervals[0]
+    half = [(interval.high - interval.low) / 2 for interval in intervals]
+    seeds = mean_interval([interval.value for interval in intervals], intervals[0].level)
+    width = math.hypot(math.sqrt(np.mean(np.square(half))), (seeds.high - seeds.low) / 2)
+    n = min(interval.n for interval in intervals)
+    return Interval(seeds.value, seeds.value - width, seeds.value + width, seeds.level, n)
 
 
 def paired_user_test(value_a: ArrayLike, value_b: ArrayLike, level: float = 0.95) -> PairedTest:

@@ -27,6 +27,7 @@ from accelerate.utils import broadcast, gather_object
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from rec_utils.batches import Batch, CTRSamples
@@ -39,7 +40,8 @@ from rec_utils.settings import cpu_count
 class TrainConfig:
     """Settings of one training run."""
 
-    lr: float = 1e-3  #: learning rate of Adam, constant
+    lr: float = 1e-3  #: learning rate of Adam at the first step
+    lr_decay: bool = False  #: lower it linearly to 0 at the end of `max_epochs`; else it is constant
     batch_size: int = 256  #: samples a step, all processes together
     max_epochs: int = 20
     patience: int = 3  #: training stops after so many epochs in a row without a better validation LogLoss
@@ -87,13 +89,15 @@ def fit(
     # Buffers are shared once an epoch and not at every step: KAR's hold the vectors of all its texts
     trained = DistributedDataParallel(model, forward_sync_buffers=False) if processes > 1 else model
     optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.lr, fused=True)
+    n_steps = config.max_epochs * math.ceil(len(train) / config.batch_size)
+    schedule = LambdaLR(optimizer, lambda step: 1 - step / n_steps) if config.lr_decay else None
     shuffle = torch.Generator().manual_seed(config.seed)
     valid_label = valid.label.cpu().numpy()
     both_classes = 0 < valid_label.mean() < 1
     epochs: list[dict[str, float]] = []
     best, best_epoch, best_weights = math.inf, 0, {}
     bar = tqdm(
-        total=config.max_epochs * math.ceil(len(train) / config.batch_size),
+        total=n_steps,
         desc=progress if isinstance(progress, str) else "training",
         unit="step",
         disable=not progress or rank > 0,
@@ -109,6 +113,8 @@ def fit(
                 loss = binary_cross_entropy_with_logits(trained(batch), batch.label)
                 loss.backward()
                 optimizer.step()
+                if schedule:
+                    schedule.step()
                 loss_sum.add_(loss.detach(), alpha=len(batch.label))  # .item() here would stall a GPU
                 bar.update()
             train_loss = sum(gather_object([loss_sum.item()])) / len(train)

@@ -94,23 +94,27 @@ def test_a_planted_effect_is_learned_almost_as_well_as_possible():
     assert logloss(label, predicted) < logloss(label, best) + 0.005
 
 
-def test_the_loop_equals_a_bare_one(split):
+@pytest.mark.parametrize("lr_decay", [False, True])
+def test_the_loop_equals_a_bare_one(split, lr_decay):
     train, valid = split
-    config = TrainConfig(lr=3e-3, batch_size=100, max_epochs=3, seed=5)
+    config = TrainConfig(lr=3e-3, lr_decay=lr_decay, batch_size=100, max_epochs=3, seed=5)
     model, bare = Net(train.n_ids), Net(train.n_ids)
     result = fit(model, train, valid, config, progress=False)
 
     optimizer = torch.optim.Adam(bare.parameters(), lr=3e-3)
     rng = torch.Generator().manual_seed(5)
     losses = []
+    n_steps = 3 * 60
     for _ in range(3):
         for index in torch.randperm(len(train), generator=rng).split(100):
+            if lr_decay:
+                optimizer.param_groups[0]["lr"] = 3e-3 * (n_steps - len(losses)) / n_steps
             optimizer.zero_grad()
             loss = binary_cross_entropy_with_logits(bare(train.batch(index)), train.label[index])
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-    assert result.best_epoch == 3
+    assert (result.best_epoch, len(losses)) == (3, n_steps)
     torch.testing.assert_close(weights(model), weights(bare), rtol=1e-4, atol=1e-5)
     assert result.epochs[-1]["train_loss"] == pytest.approx(np.mean(losses[-60:]), rel=1e-5)
     predicted = predict(model, valid)
