@@ -332,6 +332,11 @@ MODELS: dict[str, type[CTRModel]] = {
 }
 
 
+def takes_dropout(name: str) -> bool:
+    """Whether KAR gives the model dropout: all but LR, FM and FiGNN."""
+    return "dropout" in inspect.signature(MODELS[check_choice("model", name, list(MODELS))]).parameters
+
+
 def build(
     name: str, samples: CTRSamples, *, dense_dim: int = 0, embed_dim: int = 32, seed: int = 0, **kw: Any
 ) -> CTRModel:

@@ -54,7 +54,7 @@ BACKBONE: str = "DIN"  # any deep model in rec_utils.ctr.MODELS
 HISTORY: int = 5  # recent ratings that the backbone sees, as in the released scripts
 ADAPTOR: str = "HEA"  # HEA, MoE or MLP
 SHARED: int = 1  # experts that see both sides
-DEDICATED: int = 1  # experts of each side alone
+DEDICATED: int = 0  # experts of each side alone; at this number of users they memorise users
 LR: float = 1e-3  # learning rate of Adam at the first step; it falls to 0 at the last
 EPOCHS: int = 3  # passes over the training samples
 BATCH_SIZE: int = 512  # samples a step
@@ -164,9 +164,11 @@ print(f"{has_text.mean():.1%} of the movies have a text, and {covered:.1%} of th
 # %%
 import torch
 
+from rec_utils import ctr
+
 settings = {
     "backbone": BACKBONE,
-    "backbone_settings": {"dropout": DROPOUT},
+    "backbone_settings": {"dropout": DROPOUT} if ctr.takes_dropout(BACKBONE) else {},
     "adaptor_settings": {
         "kind": ADAPTOR,
         "shared": SHARED,
