@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -32,7 +32,8 @@ class Arm:
 
     build: Callable[[CTRSamples, int], nn.Module]
     history_length: int | None = None  #: another recent-history length than the samples'
-    train_users: int | None = None  #: train on this many users of the training folds only, drawn by seed
+    #: train on this many users of the training folds only, drawn by seed, for as many steps as on all
+    train_users: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,16 @@ def cross_fit(
     folds = user_folds(int(user.max()) + 1, n_folds, seed)
 
     def run(arm: str, fold: int) -> tuple[np.ndarray, dict[str, Any]]:
-        chosen = arms[arm]
+        chosen, setting = arms[arm], config
         train, valid, test = fold_masks(user, folds, fold, valid_share, seed)
         if chosen.train_users is not None:
-            train &= _some_users(user, train, chosen.train_users, seed)
+            some = train & _some_users(user, train, chosen.train_users, seed)
+            setting = replace(config, max_epochs=round(config.max_epochs * train.sum() / some.sum()))
+            train = some
         data = samples if chosen.history_length is None else samples.with_history(chosen.history_length)
         model = chosen.build(data, seed)
         parts = [data.select(torch.from_numpy(np.flatnonzero(mask))) for mask in (train, valid, test)]
-        result = fit(model, parts[0], parts[1], config, progress=False)
+        result = fit(model, parts[0], parts[1], setting, progress=False)
         best = result.epochs[result.best_epoch - 1]
         log = {
             "arm": arm,
