@@ -121,8 +121,9 @@ def cross_fit(
         train, valid, test = fold_masks(user, folds, fold, valid_share, seed)
         if chosen.train_users is not None:
             some = train & _some_users(user, train, chosen.train_users, seed)
-            setting = replace(config, max_epochs=round(config.max_epochs * train.sum() / some.sum()))
-            train = some
+            longer = train.sum() / some.sum()
+            epochs, patience = round(longer * config.max_epochs), round(longer * config.patience)
+            setting, train = replace(config, max_epochs=epochs, patience=patience), some
         data = samples if chosen.history_length is None else samples.with_history(chosen.history_length)
         model = chosen.build(data, seed)
         parts = [data.select(torch.from_numpy(np.flatnonzero(mask))) for mask in (train, valid, test)]

@@ -45,13 +45,14 @@ class Spy(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
         self.number, self.seed, self.data = len(seen), seed, data
-        self.trained, self.asked, self.lengths = set(), [], set()
+        self.trained, self.asked, self.lengths, self.steps = set(), [], set(), 0
         seen.append(self)
 
     def forward(self, batch):
         self.lengths.add(batch.history.shape[1])
         if self.training:
             self.trained |= set(batch.user_row.tolist())
+            self.steps += 1
         else:
             self.asked.append(set(batch.user_row.tolist()))
         return 0 * self.weight + (self.number - 6) / 2 + 0.001 * batch.item_row
@@ -74,7 +75,7 @@ def spied(arms, seed=0, **kw):
         name: Arm(lambda data, seed, seen=spies[name]: Spy(data, seed, seen), **given)
         for name, given in arms.items()
     }
-    config = TrainConfig(max_epochs=2, batch_size=16, seed=seed)
+    config = TrainConfig(max_epochs=2, patience=2, batch_size=N_EACH, seed=seed)
     return cross_fit(samples(), made, **(SPLIT | kw), config=config), spies
 
 
@@ -110,12 +111,15 @@ def test_arms_share_folds_validation_users_and_seed():
     assert [spy.split for spy in others["a"]] != [spy.split for spy in spies["a"]]
 
 
-def test_fewer_training_users_change_nothing_else():
+def test_fewer_training_users_see_the_same_tests_for_as_many_steps():
     _, spies = spied({"all": {}, "nine": {"train_users": 9}, "four": {"train_users": 4}})
     for every, nine, four in zip(*(spies[name] for name in ("all", "nine", "four")), strict=True):
         assert every.split[1:] == nine.split[1:] == four.split[1:]
         assert (len(nine.trained), len(four.trained)) == (9, 4)
         assert four.trained < nine.trained < every.trained
+        assert every.steps == 2 * len(every.trained)  # a step a user and epoch
+        for few in (nine, four):  # up to half an epoch, and never stopped before the others
+            assert abs(few.steps - every.steps) <= len(few.trained) / 2
     _, again = spied({"four": {"train_users": 4}}, seed=1)
     assert [spy.trained for spy in again["four"]] != [spy.trained for spy in spies["four"]]
 
