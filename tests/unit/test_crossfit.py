@@ -120,8 +120,7 @@ def test_fewer_training_users_see_the_same_tests_for_as_many_steps():
         assert every.steps == 2 * len(every.trained)  # a step a user and epoch
         for few in (nine, four):  # up to half an epoch, and never stopped before the others
             assert abs(few.steps - every.steps) <= len(few.trained) / 2
-    _, again = spied({"four": {"train_users": 4}}, seed=1)
-    assert [spy.trained for spy in again["four"]] != [spy.trained for spy in spies["four"]]
+        assert nine.trained != set(sorted(every.trained)[:9])  # drawn
 
 
 @pytest.mark.parametrize("n", [-1, 0, 14])

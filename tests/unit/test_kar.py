@@ -133,7 +133,8 @@ def test_dropout_acts_after_both_layers_in_training_only():
     dropped = made.train()(vectors).detach()
     kept = made.eval()(vectors).detach()
     assert 0.45 < (dropped == 0).float().mean() < 0.55  # the second layer's
-    assert dropped[dropped > 0].std() > 0.1 * kept.mean()  # the first layer's
+    column = dropped[:, 0][dropped[:, 0] > 0]
+    assert column.std() > 0.05 * column.mean()  # the first layer's
     np.testing.assert_allclose(dropped.mean(0), kept.mean(0), rtol=0.1)
     assert (kept == kept[0]).all()
 
