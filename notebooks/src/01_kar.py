@@ -199,7 +199,7 @@ for name in ("backbone", "adaptor"):
 #
 # The controls run in the same adaptor, with the same information in another form: the request alone (title and
 # genres) instead of the answer; the mean vectors of the liked and of the other movies of the prompt history
-# instead of the reasoning; texts dealt out at random; a base that sees 30 recent ratings instead of 5.
+# instead of the reasoning; texts dealt out at random.
 #
 # Intervals come from one bootstrap over users: all samples of a drawn user come together, and all arms are scored
 # on the same draws.
@@ -219,7 +219,7 @@ if has_users:
     sides["reasoning"] = {"user": r_user}
     sides["facts + permuted reasoning"] = {"item": r_item, "user": permuted(r_user, SEED)}
 arms = {name: kar.arm(vectors, **settings) for name, vectors in sides.items()}
-arms |= {"base": base, "base, 30 recent ratings": kar.arm({}, history_length=30, **settings)}
+arms["base"] = base
 print(", ".join(arms))
 
 # %% tags=["nbval-ignore-output"]
@@ -242,7 +242,7 @@ pairs += [
     ("controls", name, "base") for name in ("title and genres", "permuted facts", "facts + mean vectors")
 ]
 pairs += [("controls", "facts", "title and genres"), ("controls", KAR, "facts + permuted reasoning")]
-pairs += [("no text at all", name, "base") for name in ("base, 30 recent ratings", "item and user rate")]
+pairs += [("no text at all", "item and user rate", "base")]
 table = drawn.gains(pair for pair in pairs if {*pair[1:]} <= drawn.value.keys())
 best = table.loc[table["value"].idxmax()]
 caption = (
@@ -392,7 +392,6 @@ pairs = {
     "control-permuted-users": (FULL, "facts + permuted reasoning"),
     "control-title-genres": ("facts", "title and genres"),
     "control-prompt-history": (FULL, "facts + mean vectors"),
-    "control-long-history": (FULL, "base, 30 recent ratings"),
     "control-two-numbers": (FULL, "item and user rate"),
 }
 numbers = {name: drawn.gain(*pair) for name, pair in pairs.items() if {*pair} <= drawn.value.keys()}
