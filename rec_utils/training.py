@@ -28,11 +28,11 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 
 from rec_utils.batches import Batch, CTRSamples
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
+from rec_utils.progress import bar
 from rec_utils.settings import cpu_count
 
 
@@ -96,13 +96,13 @@ def fit(
     both_classes = 0 < valid_label.mean() < 1
     epochs: list[dict[str, float]] = []
     best, best_epoch, best_weights = math.inf, 0, {}
-    bar = tqdm(
+    steps_bar = bar(
+        bool(progress) and rank == 0,
         total=n_steps,
         desc=progress if isinstance(progress, str) else "training",
         unit="step",
-        disable=not progress or rank > 0,
     )
-    with bar, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with steps_bar, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed + rank)  # processes drop out different units
         for epoch in range(1, config.max_epochs + 1):
             epoch_start = time.perf_counter()
@@ -116,7 +116,7 @@ def fit(
                 if schedule:
                     schedule.step()
                 loss_sum.add_(loss.detach(), alpha=len(batch.label))  # .item() here would stall a GPU
-                bar.update()
+                steps_bar.update()
             train_loss = sum(gather_object([loss_sum.item()])) / len(train)
             probability = _predict_in_shares(model, valid, rank, processes)
             if not (math.isfinite(train_loss) and np.isfinite(probability).all()):
@@ -133,13 +133,13 @@ def fit(
                     "seconds": time.perf_counter() - epoch_start,
                 }
             )
-            bar.set_postfix(epoch=epoch, logloss=f"{valid_logloss:.4f}", auc=f"{valid_auc:.4f}")
+            steps_bar.set_postfix(epoch=epoch, logloss=f"{valid_logloss:.4f}", auc=f"{valid_auc:.4f}")
             if valid_logloss < best:
                 best, best_epoch = valid_logloss, epoch
                 best_weights = {name: value.clone() for name, value in model.state_dict().items()}
             elif epoch - best_epoch >= config.patience:
                 break
-        bar.total = bar.n  # an early stop is a full bar, too
+        steps_bar.total = steps_bar.n  # an early stop is a full bar, too
     model.load_state_dict(best_weights)
     return FitResult(epochs, best_epoch, time.perf_counter() - start)
 
@@ -175,7 +175,7 @@ def run_jobs(
     desc = progress if isinstance(progress, str) else "jobs"
     results: list[Any] = [None] * len(jobs)
     with (
-        tqdm(total=len(jobs), desc=desc, unit="job", disable=not progress) as bar,
+        bar(bool(progress), total=len(jobs), desc=desc, unit="job") as jobs_bar,
         tempfile.TemporaryDirectory() as folder,
     ):
         if workers == 1:
@@ -189,7 +189,7 @@ def run_jobs(
             numbered = pool(run(str(shared), number, job) for number, job in enumerate(jobs))
         for number, result in numbered:
             results[number] = result
-            bar.update()
+            jobs_bar.update()
     return results
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from rec_utils.errors import UserError
 from rec_utils.files import sha256
+from rec_utils.progress import bar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -90,14 +90,12 @@ class Encoder:
         order = np.argsort([-len(text) for text in texts], kind="stable")
         with (
             torch.inference_mode(),
-            tqdm(
-                total=len(texts), desc=f"encoding with {self.name}", unit="text", disable=not progress
-            ) as bar,
+            bar(progress, total=len(texts), desc=f"encoding with {self.name}", unit="text") as texts_bar,
         ):
             for start in range(0, len(texts), self.batch_size):
                 rows = order[start : start + self.batch_size]
                 vectors[rows] = self._encode_batch([texts[row] for row in rows])
-                bar.update(len(rows))
+                texts_bar.update(len(rows))
         return vectors
 
     def _encode_batch(self, texts: list[str]) -> np.ndarray:

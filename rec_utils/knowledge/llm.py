@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from tqdm import tqdm
-
 from rec_utils import settings
 from rec_utils.errors import UserError
 from rec_utils.knowledge.request import Request, Response
 from rec_utils.knowledge.store import Store
+from rec_utils.progress import bar
 
 
 class Backend(Protocol):
@@ -77,14 +76,15 @@ def generate(
     wanted = {request.key: request for request in requests}
     answers = _stored(wanted, store, backend)
     pending = [request for key, request in wanted.items() if key not in answers]
-    bar = tqdm(total=len(wanted), initial=len(answers), desc=backend.model or "replay", disable=not progress)
-    with bar:
+    with bar(
+        progress, total=len(wanted), initial=len(answers), desc=backend.model or "replay"
+    ) as answers_bar:
         try:
             for group in backend.answer(pending) if pending else ():
                 if store is not None:
                     store.append(group)
                 answers |= {response.key: response for response in group}
-                bar.update(len(group))
+                answers_bar.update(len(group))
         except UserError as error:
             if store is None or not answers:
                 raise
