@@ -49,7 +49,7 @@ TOP_FILES = {
 #: A module imports from its own layer and those before it. The tools (all that is not named here) read
 #: results and start processes: they use the first two layers only, and no layer uses them.
 LAYERS = (
-    {"errors", "files", "settings"},
+    {"errors", "files", "settings", "progress"},
     {"data", "splits", "metrics", "stats"},
     {"batches", "layers", "interactions", "samples", "training", "timing", "crossfit"},
     {"ctr", "rerank", "sequential", "baselines", "knowledge"},

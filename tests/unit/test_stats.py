@@ -1,5 +1,7 @@
 """Intervals: against brute force on small data, and their coverage by simulation."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -173,3 +175,22 @@ def test_a_mistake_is_one_clear_sentence(name):
     call, message = MISTAKES[name]
     with pytest.raises(UserError, match=message):
         call()
+
+
+def test_over_seeds_holds_the_spread_of_users_and_of_seeds():
+    seeds = [stats.Interval(value, value - 0.2, value + 0.2, 0.95, 600) for value in (0.1, 0.3, 0.5)]
+    pooled = stats.over_seeds(seeds)
+    # by hand: t(2) = 4.3027, sd = 0.2, so the seeds' half-width is 0.4968; the users' is 0.2
+    assert pooled.value == pytest.approx(0.3)
+    assert pooled.high - pooled.value == pytest.approx(np.hypot(0.4968, 0.2), abs=1e-3)
+    assert pooled.value - pooled.low == pytest.approx(pooled.high - pooled.value)
+    assert (pooled.level, pooled.n) == (0.95, 600)
+    assert stats.over_seeds(seeds[:1]) == seeds[0]
+
+
+def test_over_seeds_refuses_nothing_and_mixed_levels():
+    interval = stats.Interval(0.1, 0.0, 0.2, 0.95, 600)
+    with pytest.raises(UserError, match="at least one"):
+        stats.over_seeds([])
+    with pytest.raises(UserError, match="one level"):
+        stats.over_seeds([interval, dataclasses.replace(interval, level=0.9)])
