@@ -58,8 +58,9 @@ LAYERS = (
 WITHOUT_TORCH = 2  #: layers, besides the tools
 
 MACHINE = re.compile(r"(?<![\w.~}/])/(?:home|root|Users|work|opt|mnt|srv)/(?!me\b)[\w.-]+")
+#: Addresses shaped like those of package registries: an index, a wheel folder, a channel.
 REGISTRY = re.compile(
-    r"pypi\.org|files\.pythonhosted|download\.pytorch\.org|conda\.anaconda\.org|registry\.npmjs"
+    r"https?://[\w.-]+(?:/[\w.-]+)*/(?:simple|whl|pypi|conda)\b|(?:index-url|find-links)[ =]+https?:"
 )
 TRACKER = re.compile(r"\bissue #?\d+\b|\.\./shared", re.IGNORECASE)
 
@@ -123,7 +124,7 @@ def test_no_text_names(pattern, what):
     ("pattern", "text"),
     [
         (MACHINE, "see /home/" + "ann/x"),
-        (REGISTRY, "https://pypi" + ".org/simple"),
+        (REGISTRY, "https://mirror.example/" + "simple"),
         (TRACKER, "as Issue" + " 12 says"),
     ],
 )
