@@ -21,9 +21,9 @@ from torch import nn
 from rec_utils.batches import CTRSamples
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
-from rec_utils.splits import fold_masks, user_folds
+from rec_utils.splits import Masks, fold_masks, user_folds
 from rec_utils.stats import draw_auc
-from rec_utils.training import TrainConfig, fit, predict, run_jobs
+from rec_utils.training import FitResult, TrainConfig, fit, predict, run_jobs
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CrossFit:
     label: np.ndarray  #: [N]
     user: np.ndarray  #: [N] user row
     probability: dict[str, np.ndarray]  #: arm -> [N]
-    fits: pd.DataFrame  #: one row a fit: arm, fold, best_epoch, valid_logloss, seconds
+    fits: pd.DataFrame  #: one row a fit: arm, fold, best_epoch, valid_logloss, valid_auc, seconds
 
     def scores(self) -> pd.DataFrame:
         """AUC and LogLoss of every arm over all samples, and means or sums over its fits."""
@@ -117,32 +117,59 @@ def cross_fit(
     folds = user_folds(int(user.max()) + 1, n_folds, seed)
 
     def run(arm: str, fold: int) -> tuple[np.ndarray, dict[str, Any]]:
-        chosen, setting = arms[arm], config
-        train, valid, test = fold_masks(user, folds, fold, valid_share, seed)
-        if chosen.train_users is not None:
-            some = train & _some_users(user, train, chosen.train_users, seed)
-            longer = train.sum() / some.sum()
-            epochs, patience = round(longer * config.max_epochs), round(longer * config.patience)
-            setting, train = replace(config, max_epochs=epochs, patience=patience), some
-        data = samples if chosen.history_length is None else samples.with_history(chosen.history_length)
-        model = chosen.build(data, seed)
-        parts = [data.select(torch.from_numpy(np.flatnonzero(mask))) for mask in (train, valid, test)]
-        result = fit(model, parts[0], parts[1], setting, progress=False)
-        best = result.epochs[result.best_epoch - 1]
-        log = {
-            "arm": arm,
-            "fold": fold,
-            "best_epoch": result.best_epoch,
-            "valid_logloss": best["valid_logloss"],
-            "seconds": result.seconds,
-        }
-        return predict(model, parts[2]), log
+        masks = fold_masks(user, folds, fold, valid_share, seed)
+        predicted, result = fit_arm(samples, arms[arm], masks, config)
+        return predicted, {"arm": arm, "fold": fold} | fit_row(result)
 
     results = run_jobs(run, jobs, progress="fits")
     probability = {name: np.empty(len(user)) for name in arms}
     for job, (predicted, _) in zip(jobs, results, strict=True):
         probability[job["arm"]][folds[user] == job["fold"]] = predicted
     return CrossFit(samples.label.numpy(), user, probability, pd.DataFrame([log for _, log in results]))
+
+
+def fit_arm(
+    samples: CTRSamples,
+    arm: Arm,
+    masks: Masks,
+    config: TrainConfig,
+    after_epoch: Callable[[nn.Module, CTRSamples], Mapping[str, float]] | None = None,
+) -> tuple[np.ndarray, FitResult]:
+    """Train one arm on the first mask, stop early on the second, predict the samples of the third.
+
+    Args:
+        samples: all samples.
+        arm: what is trained; its weights are drawn by the seed of `config`.
+        masks: [N] each.
+        config: training settings.
+        after_epoch: gets the model and the test samples after every epoch, see `training.fit`.
+
+    Returns:
+        The probabilities of the test samples, in order, and the log of the fit.
+    """
+    train, valid, test = masks
+    if arm.train_users is not None:
+        some = train & _some_users(samples.user_row.numpy(), train, arm.train_users, config.seed)
+        longer = train.sum() / some.sum()
+        epochs, patience = round(longer * config.max_epochs), round(longer * config.patience)
+        config, train = replace(config, max_epochs=epochs, patience=patience), some
+    data = samples if arm.history_length is None else samples.with_history(arm.history_length)
+    model = arm.build(data, config.seed)
+    parts = [data.select(torch.from_numpy(np.flatnonzero(mask))) for mask in (train, valid, test)]
+    watch = (lambda trained: after_epoch(trained, parts[2])) if after_epoch else None
+    result = fit(model, parts[0], parts[1], config, progress=False, after_epoch=watch)
+    return predict(model, parts[2]), result
+
+
+def fit_row(result: FitResult) -> dict[str, float]:
+    """What a table of fits tells about one: best_epoch, its valid_logloss and valid_auc, all seconds."""
+    best = result.epochs[result.best_epoch - 1]
+    return {
+        "best_epoch": result.best_epoch,
+        "valid_logloss": best["valid_logloss"],
+        "valid_auc": best["valid_auc"],
+        "seconds": result.seconds,
+    }
 
 
 def _some_users(user: np.ndarray, train: np.ndarray, n_users: int, seed: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import math
 import reprlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,6 +69,7 @@ def fit(
     valid: CTRSamples,
     config: TrainConfig = TrainConfig(),
     progress: bool | str = True,
+    after_epoch: Callable[[nn.Module], Mapping[str, float]] | None = None,
 ) -> FitResult:
     """Train `model` in place and leave in it the weights of the epoch with the lowest validation LogLoss.
 
@@ -76,6 +77,9 @@ def fit(
     config give the same weights, bit for bit on one thread of a CPU, and torch's global generator is
     left as it was. `progress` shows one bar on stderr; a string is its label. If `valid` has one class
     only, its AUC is NaN, and LogLoss still chooses the epoch.
+
+    `after_epoch` is called with the model after every epoch, for what one wants to watch without choosing
+    by it; the numbers that it returns join those of the epoch. It must not draw random numbers.
 
     Raises `UserError` if `train` or `valid` is empty or a loss is not finite.
     """
@@ -133,6 +137,8 @@ def fit(
                     "seconds": time.perf_counter() - epoch_start,
                 }
             )
+            if after_epoch:
+                epochs[-1] |= after_epoch(model)
             steps_bar.set_postfix(epoch=epoch, logloss=f"{valid_logloss:.4f}", auc=f"{valid_auc:.4f}")
             if valid_logloss < best:
                 best, best_epoch = valid_logloss, epoch

@@ -50,8 +50,8 @@ TOP_FILES = {
 #: results and start processes: they use the first two layers only, and no layer uses them.
 LAYERS = (
     {"errors", "files", "settings", "progress"},
-    {"data", "splits", "metrics", "stats"},
-    {"batches", "layers", "interactions", "samples", "training", "timing", "crossfit"},
+    {"data", "splits", "metrics", "stats", "clustering"},
+    {"batches", "layers", "interactions", "samples", "training", "timing", "crossfit", "holdout"},
     {"ctr", "rerank", "sequential", "baselines", "knowledge"},
     {"papers", "widgets"},
 )

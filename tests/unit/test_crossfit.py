@@ -132,7 +132,7 @@ def test_too_few_or_too_many_training_users_are_refused(n):
 
 def test_a_row_a_fit_is_kept():
     fitted, _ = spied({"a": {}, "b": {}})
-    assert list(fitted.fits.columns) == ["arm", "fold", "best_epoch", "valid_logloss", "seconds"]
+    assert list(fitted.fits.columns) == ["arm", "fold", "best_epoch", "valid_logloss", "valid_auc", "seconds"]
     assert sorted(zip(fitted.fits["arm"], fitted.fits["fold"], strict=True)) == [
         (name, fold) for name in "ab" for fold in range(4)
     ]
