@@ -8,6 +8,10 @@ A card, `rec_utils/papers/cards/<id>.yaml`, has these keys (all required unless 
     claims      list of claims, see `Claim`
     published   list of the paper's numbers, see `Published`
 
+A paper may have several notebooks, each with a card. All but one of these cards say `paper: <id of that one>`
+in place of name, title, authors, venue, arxiv, code and licence, which they take from it; so each of these
+stands in one place.
+
 Three rules are built into the schema. A tolerance band that contains the null value is refused, since it
 would accept "no effect" as a match. The band must lie on the side of the null that the claim asserts.
 A published number needs a source that somebody has read (`mark: code` or `mark: source`); a recalled one
@@ -35,8 +39,11 @@ from rec_utils.errors import UserError
 from rec_utils.settings import CARDS, PROFILES, check_choice
 
 Text = Annotated[str, Field(min_length=1)]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+#: What a card takes from the card that it names as its `paper`.
+INHERITED = ("name", "title", "authors", "venue", "arxiv", "code", "licence")
 
 
 class _Strict(BaseModel):
@@ -109,9 +116,10 @@ class Published(_Strict):
 
 
 class Card(_Strict):
-    """All that is known about one paper before a run."""
+    """All that is known before a run of one notebook: about its paper, and about what the run tests."""
 
     id: Slug
+    paper: Slug = ""  #: id of the card that the keys of `INHERITED` were taken from; "" if they are its own
     name: Text  #: what the paper calls its method
     notebook: Text
     title: Text
@@ -193,22 +201,55 @@ def load_card(card_id: str) -> Card:
 
 
 def read_card(path: Path) -> Card:
-    """Read and validate a card file. `UserError` names the file, the line and the key at fault."""
+    """Read and validate a card file; the card that it names as its `paper` stands beside it.
+
+    `UserError` names the file, the line and the key at fault.
+    """
+    fields, lines = _parse(path)
+    if isinstance(fields, dict) and "paper" in fields:
+        fields = _inherited(fields, path, lines) | fields
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-        root = loader.get_single_node()
-        lines = _lines(root, path.name)
-        card = Card.model_validate(loader.construct_document(root) if root else None)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path.name}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        card = Card.model_validate(fields)
     except ValidationError as error:
         raise UserError(_first_fault(error, path.name, lines)) from None
     if card.id != path.stem:
         line = lines[("id",)]
         raise UserError(f"{path.name}, line {line}: id {card.id!r} must be the file's name {path.stem!r}")
     return card
+
+
+def _parse(path: Path) -> tuple[Any, dict[tuple, int]]:
+    """What a YAML file says, and the line of every key and list entry."""
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        return loader.construct_document(root) if root else None, _lines(root, path.name)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path.name}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def _inherited(fields: dict, path: Path, lines: dict[tuple, int]) -> dict[str, str]:
+    """The keys of `INHERITED` of the card that `fields` names as its paper."""
+    paper, where = fields["paper"], f"{path.name}, line {lines[('paper',)]}"
+    for key in INHERITED:
+        if key in fields:
+            line = lines[(key,)]
+            raise UserError(
+                f"{path.name}, line {line}: key {key!r} comes from card {paper!r}; leave it out here"
+            )
+    others = sorted(each.stem for each in path.parent.glob("*.yaml") if each != path)
+    try:
+        check_choice("paper", paper, others)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    source = path.with_name(f"{paper}.yaml")
+    above, _ = _parse(source)
+    if isinstance(above, dict) and "paper" in above:
+        raise UserError(f"{where}: card {paper!r} has no {INHERITED[0]} of its own either, but names a paper")
+    card = read_card(source)
+    return {key: getattr(card, key) for key in INHERITED}
 
 
 def _lines(node: yaml.Node | None, file: str, at: tuple = ()) -> dict[tuple, int]:

@@ -108,6 +108,51 @@ def test_a_broken_card_is_refused_with_its_line(tmp_path, old, new, at, message)
         read_card(path)
 
 
+PART = "id: part\npaper: toy\nnotebook: 99_part\nsummary: It goes on.\n" + CARD[CARD.index("profiles:") :]
+
+
+def test_a_card_takes_what_is_said_of_the_paper_from_the_card_it_names(tmp_path, toy):
+    (tmp_path / "part.yaml").write_text(PART.replace("id: gain", "id: other"))
+    part = read_card(tmp_path / "part.yaml")
+    assert (part.name, part.title, part.authors, part.venue) == (
+        "Toy",
+        "A toy paper",
+        "Nobody",
+        "Nowhere 2020",
+    )
+    assert (part.arxiv, part.code, part.licence) == ("0000.00000", "none", "MIT")
+    assert (part.paper, part.notebook, part.summary) == ("toy", "99_part", "It goes on.")
+    assert [claim.id for claim in part.claims] == ["other"] and toy.paper == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("paper: toy\n", "paper: toy\ntitle: T\n", 3, "key 'title' comes from card 'toy'; leave it out here"),
+        ("paper: toy", "paper: toi", 2, "paper 'toi' is not one of .*toy; did you mean 'toy'"),
+        ("paper: toy", "paper: part", 2, "paper 'part' is not one of"),
+        ("paper: toy", "paper: [toy]", 2, r"paper \['toy'\] is not one of"),
+        ("paper: toy", "paper: chain", 2, "card 'chain' has no name of its own"),
+        ("paper: toy\n", "", 1, "key 'name' is missing"),
+        ("summary: It goes on.\n", "", 1, "key 'summary' is missing"),
+    ],
+)
+@pytest.mark.usefixtures("toy")
+def test_a_card_that_names_its_paper_wrongly_is_refused_with_its_line(tmp_path, old, new, line, message):
+    (tmp_path / "chain.yaml").write_text(PART.replace("id: part\npaper: toy", "id: chain\npaper: part"))
+    path = tmp_path / "part.yaml"
+    path.write_text(PART.replace(old, new))
+    with pytest.raises(UserError, match=rf"^part\.yaml, line {line}: .*{message}"):
+        read_card(path)
+
+
+def test_a_fault_of_the_papers_card_is_reported_there(tmp_path):
+    (tmp_path / "toy.yaml").write_text(CARD.replace("direction: greater", "direction: more"))
+    (tmp_path / "part.yaml").write_text(PART)
+    with pytest.raises(UserError, match=r"^toy\.yaml, line \d+: "):
+        read_card(tmp_path / "part.yaml")
+
+
 def test_an_unknown_card_or_claim_suggests_the_nearest(toy):
     with pytest.raises(UserError, match="did you mean 'kar'"):
         load_card("kra")

@@ -1,13 +1,17 @@
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import pandas as pd
 import pytest
+import yaml
 
 from rec_utils import records, report
+from rec_utils.cards import INHERITED
 from rec_utils.claims import NotTestable, Verdict, check, load_card
 from rec_utils.errors import UserError
+from rec_utils.settings import CARDS
 from rec_utils.stats import Interval
 
 MARKED = """# Title
@@ -87,6 +91,31 @@ def test_results_take_the_default_run_and_part_the_papers_claims_from_ours(folde
     assert set(ours["claim"]) == {claim.text for claim in kar.claims if claim.source.mark == "ours"}
     assert not paper["value [95 % interval]"].str.contains("seed one").any()
     assert report.results_table(found, profile="smoke").empty
+
+
+def test_two_notebooks_of_one_paper_stand_side_by_side(folder, kar, tmp_path, monkeypatch):
+    cards = shutil.copytree(CARDS, tmp_path / "cards")
+    fields = yaml.safe_load((CARDS / "kar.yaml").read_text())
+    own = {key: value for key, value in fields.items() if key not in INHERITED}
+    part = own | {
+        "id": "kar_part",
+        "paper": "kar",
+        "notebook": "01_kar_part",
+        "estimates": {"paper": "a day"},
+    }
+    (cards / "kar_part.yaml").write_text(yaml.safe_dump(part, sort_keys=False))
+    monkeypatch.setattr("rec_utils.cards.CARDS", cards)
+    card = load_card("kar_part")
+    run = records.start("01_kar_part", "laptop", {"SEED": 0}, {"SEED": 0}, card)
+    run.verdicts(verdicts(card))
+    run.finish()
+    blocks = report.readme_blocks(records.load(folders=[folder]))
+    n_claims = len(kar.claims)
+    assert blocks["results"].count("| KAR |") == 2 * n_claims
+    for name in ("01_kar", "01_kar_part"):
+        assert blocks["results"].count(f"| [{name}](notebooks/{name}.ipynb) |") == n_claims
+    assert "| 01_kar_part | paper | estimate: a day |" in blocks["cost"]
+    assert report.card_markdown(card) == report.card_markdown(kar)
 
 
 def test_paper_vs_ours_shows_no_number_without_a_source(kar):
