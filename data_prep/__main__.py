@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_prep import catalog
+from data_prep import catalog, plain
 from data_prep.build import Built, build
 from data_prep.download import fetch
 from rec_utils.errors import UserError, run_cli
+from rec_utils.settings import data_dir
 
 EXAMPLES = """\
 examples:
@@ -17,6 +18,7 @@ examples:
   python -m data_prep fetch ml-1m && python -m data_prep build ml-1m
   python -m data_prep build ml-1m --from ~/Downloads # a folder that holds ml-1m.zip, ml-1m/ or the raw files
   python -m data_prep build ml-1m --from ~/ml-1m.zip
+  python -m data_prep fetch reki && python -m data_prep build reki    # files of others, which are not shipped
   python -m data_prep verify                         # all bundled and all built files
 """
 
@@ -27,29 +29,39 @@ def list_data_sets() -> None:
     for entry in catalog.load().values():
         counts = entry.ratings.counts if entry.ratings else None
         numbers = f"{counts.ratings:>11,}{counts.users:>9,}{counts.items:>8,}" if counts else " " * 28
-        built = "yes" if entry.ratings and Built.read(entry.name) else "no" if entry.ratings else ""
+        built = ""
+        if entry.ratings or entry.files:
+            built = "yes" if (plain.is_built(entry) if entry.files else Built.read(entry.name)) else "no"
         print(f"{entry.name:<16}{numbers}  {'yes' if entry.ship else 'no':<8}{built:<6}{entry.licence}")
 
 
 def fetch_data_set(name: str) -> None:
-    """Download the archive of a data set that is not shipped."""
+    """Download the archive or the files of a data set that is not shipped."""
     entry = catalog.entry(name)
     if entry.bundled:
         print(f"{name} is shipped with the project: nothing to fetch")
         return
-    print(f"{fetch(entry)} is there, sha256 {entry.archive.sha256}\nnext: python -m data_prep build {name}")
+    hashed = f"all {len(entry.files)} files" if entry.files else f"sha256 {entry.archive.sha256}"
+    print(f"{fetch(entry)} is there, {hashed}\nnext: python -m data_prep build {name}")
 
 
 def build_data_set(name: str, where: Path | None) -> None:
-    """Build a data set and print its tables with their hashes."""
-    built, now = build(catalog.rating_entry(name), where)
-    print(
-        f"{name} was built in {built.folder}"
-        if now
-        else f"{name} is up to date in {built.folder}: nothing to do"
-    )
+    """Build a data set and print its tables or files with their hashes."""
+    entry = catalog.buildable_entry(name)
+    if entry.files:
+        _print_outcome(name, plain.build(entry, where))
+        for file in entry.files:
+            print(f"  {file.sha256}  {file.path}")
+        return
+    built, now = build(entry, where)
+    _print_outcome(name, now)
     for table, digest in built.tables.items():
         print(f"  {digest}  {table:<21} {built.rows[table]:>11,} rows")
+
+
+def _print_outcome(name: str, now: bool) -> None:
+    folder = data_dir() / name
+    print(f"{name} was built in {folder}" if now else f"{name} is up to date in {folder}: nothing to do")
 
 
 def verify(names: list[str]) -> None:
@@ -61,7 +73,11 @@ def verify(names: list[str]) -> None:
         catalog.check_no_stray(entries)
     for entry in entries:
         built = Built.read(entry.name) if entry.ratings else None
-        if built:
+        if entry.files and plain.is_built(entry):
+            plain.check(entry)
+            for file in entry.files:
+                print(f"ok  {file.sha256[:12]}  {entry.name}/{file.path} (built)")
+        elif built:
             built.check()
             for table, digest in built.tables.items():
                 print(f"ok  {digest[:12]}  {entry.name}/{table} (built)")
@@ -79,10 +95,12 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="the data sets: size, shipped, built, licence")
-    command = commands.add_parser("fetch", help="download a data set's archive; goes on where it stopped")
+    command = commands.add_parser(
+        "fetch", help="download a data set's archive or files; goes on where it stopped"
+    )
     command.add_argument("name")
     command = commands.add_parser(
-        "build", help="raw files to checked Parquet tables; does nothing if up to date"
+        "build", help="raw files to checked Parquet tables or a checked folder; does nothing if up to date"
     )
     command.add_argument("name")
     command.add_argument(

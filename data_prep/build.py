@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from tqdm import tqdm
 from data_prep import movielens, movietweetings
 from data_prep.catalog import Entry
 from data_prep.checks import Checks
+from data_prep.folders import clean_up, replacing
 from data_prep.source import Source, locate
 from data_prep.tables import NUMBER, Format, Parquet, Text, first_line
 from rec_utils.errors import UserError
@@ -99,11 +97,11 @@ def build(entry: Entry, where: Path | None = None) -> tuple[Built, bool]:
     raw = source.hashes(names)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.parent / f".{entry.name}.lock"):
-        _clean_up(target)
+        clean_up(target)
         present = Built.read(entry.name)
         if present and present.is_of(raw):
             return present, False
-        with _replacing(target) as folder:
+        with replacing(target) as folder:
             rows = _write(entry, source, files, folder)
             hashes = {table: sha256(folder / table) for table in rows}
             manifest = {"builder": BUILDER, "raw": raw, "rows": rows, "tables": hashes}
@@ -165,29 +163,3 @@ def _columns(file: Text | Parquet) -> str:
     if "rating" in types:
         types["rating"] = "FLOAT"
     return ", ".join(f'"{name}"::{kind} AS "{name}"' for name, kind in types.items())
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """Yield a new folder beside `target`; put it in the place of `target` if the block ends well."""
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new-"))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        if target.exists():
-            target.rename(_old(target))
-        folder.rename(target)
-    finally:
-        _clean_up(target)
-
-
-def _clean_up(target: Path) -> None:
-    """Remove what a build left behind; give the old build back if the new one did not take its place."""
-    if _old(target).exists() and not target.exists():
-        _old(target).rename(target)
-    for rest in (_old(target), *target.parent.glob(f".{target.name}.new-*")):
-        shutil.rmtree(rest, ignore_errors=True)
-
-
-def _old(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")

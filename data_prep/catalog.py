@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -37,6 +37,19 @@ class File(_Strict):
             raise UserError(f"{path} has {size:,} bytes instead of {self.size:,}: it is truncated or altered")
         if sha256(path) != self.sha256:
             raise UserError(f"{path} was altered: its sha256 is not {self.sha256}")
+
+
+class PlainFile(File):
+    """A file that only its publishers may pass on; `path` is its place in the data set's folder."""
+
+    url: str = ""  #: public address of exactly this content; "" where none is known
+    missing: str = ""  #: what it is and who may have it, where there is no address
+
+    @model_validator(mode="after")
+    def _can_be_had_somehow(self) -> PlainFile:
+        if bool(self.url) == bool(self.missing):
+            raise ValueError("needs either url, or missing with what a person must supply")
+        return self
 
 
 class Archive(_Strict):
@@ -83,11 +96,14 @@ class Entry(_Strict):
     archive: Archive | None = None
     raw: tuple[File, ...] = ()
     bundled: tuple[File, ...] = ()
+    files: tuple[PlainFile, ...] = ()  #: taken as they are
 
     @model_validator(mode="after")
     def _ships_only_what_may_be_shipped(self) -> Entry:
         if self.bundled and not self.ship:
             raise ValueError("lists bundled files although ship is false")
+        if self.files and (self.ship or self.ratings):
+            raise ValueError("has plain files, so it can be neither shipped nor a data set of ratings")
         return self
 
 
@@ -121,8 +137,21 @@ def entry(name: str) -> Entry:
 
 def rating_entry(name: str) -> Entry:
     """The entry of a data set of ratings, which can be built and loaded."""
-    buildable = [each.name for each in load().values() if each.ratings]
-    return load()[check_choice("data set", name, buildable)]
+    return _entry_among(name, lambda each: each.ratings)
+
+
+def file_entry(name: str) -> Entry:
+    """The entry of a data set of plain files, which can be built and read."""
+    return _entry_among(name, lambda each: each.files)
+
+
+def buildable_entry(name: str) -> Entry:
+    """The entry of a data set of either kind."""
+    return _entry_among(name, lambda each: each.ratings or each.files)
+
+
+def _entry_among(name: str, wanted: Callable[[Entry], object]) -> Entry:
+    return load()[check_choice("data set", name, [each.name for each in load().values() if wanted(each)])]
 
 
 def check_bundled(entries: Iterable[Entry], root: Path = BUNDLED) -> list[File]:

@@ -1,4 +1,4 @@
-"""Download a publisher's archive: resumed where it stopped, held against the catalog, whole or not there."""
+"""Download archives and files: resumed where it stopped, held against the catalog, whole or not there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx
 from filelock import FileLock
 from tqdm import tqdm
 
-from data_prep.catalog import Entry
+from data_prep.catalog import Entry, File
 from data_prep.source import downloads
 from rec_utils.errors import UserError
 
@@ -17,29 +17,51 @@ TIMEOUT = 30.0
 
 
 def fetch(entry: Entry) -> Path:
-    """Path of the data set's archive, downloaded if it is not there yet.
+    """Path of the data set's archive, or folder of its plain files, downloaded where it is not there yet.
 
     Raises:
-        UserError: the data set has no archive, the server cannot be reached or stops, or what arrived is not
-            the archive of the catalog.
+        UserError: the data set has neither, the server cannot be reached or stops, what arrived is not what
+            the catalog says, or a plain file has no address; then all others have been downloaded.
     """
+    if entry.files:
+        return _fetch_files(entry)
     if entry.archive is None:
         raise UserError(f"{entry.name} has no archive to fetch: {entry.source}")
-    file = entry.archive.file
-    target = downloads() / file.path
+    return _fetch(entry.archive.url, entry.archive.file, downloads(), entry.name)
+
+
+def _fetch_files(entry: Entry) -> Path:
+    folder = downloads() / entry.name
+    for file in entry.files:
+        if file.url:
+            _fetch(file.url, file, folder, entry.name)
+    absent = [file for file in entry.files if not (folder / file.path).exists()]
+    if absent:
+        what = "; ".join(f"{file.path}: {file.missing} (sha256 {file.sha256})" for file in absent)
+        raise UserError(
+            f"{entry.name} also needs what has no known address and a person must supply: {what}. All else "
+            f"is in {folder}; put it into a folder DIR and run "
+            f"`python -m data_prep build {entry.name} --from DIR`"
+        )
+    return folder
+
+
+def _fetch(url: str, file: File, folder: Path, name: str) -> Path:
+    """Path under `folder` of the file at `url`, downloaded if it is not there yet; `name` of its data set."""
+    target = folder / file.path
     part = target.with_name(f"{target.name}.part")
-    downloads().mkdir(parents=True, exist_ok=True)
-    with FileLock(downloads() / f".{target.name}.lock"):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{target.name}.lock")):
         if target.exists():
             file.check(target)
             return target
         try:
-            _download(entry.archive.url, part, file.size)
+            _download(url, part, file.size)
         except httpx.HTTPError as error:
             raise UserError(
-                f"{entry.archive.url} could not be fetched ({error or type(error).__name__}): run the same "
+                f"{url} could not be fetched ({error or type(error).__name__}): run the same "
                 "command again to go on where it stopped, or get the file some other way and run "
-                f"`python -m data_prep build {entry.name} --from DIR`"
+                f"`python -m data_prep build {name} --from DIR`"
             ) from None
         try:
             file.check(part)
@@ -55,7 +77,8 @@ def _download(url: str, part: Path, size: int) -> None:
     done = part.stat().st_size if part.exists() else 0
     if done >= size:
         return
-    headers = {"Range": f"bytes={done}-"} if done else {}
+    # compressed on the way, a text file would not be the bytes that size and hash are of
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     with httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT) as response:
         response.raise_for_status()
         # a server that does not know ranges answers 200 and sends everything

@@ -1,13 +1,15 @@
-"""Data sets of ratings as pandas tables, read from what `data_prep` built."""
+"""Data sets of ratings as pandas tables, and files of others, read from what `data_prep` built."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
+from data_prep import plain
 from data_prep.build import BUILDER, Built, build
-from data_prep.catalog import rating_entry
+from data_prep.catalog import file_entry, rating_entry
 
 #: Editions without IMDb ids of their own whose movie ids are those of the later editions.
 _SHARED_MOVIE_IDS = ("ml-1m", "ml-10m")
@@ -62,3 +64,13 @@ def load(name: str) -> Dataset:
         hashes=built.raw | built.tables,
         **tables,
     )
+
+
+def files(name: str) -> dict[str, Path]:
+    """The files of a data set of plain files, by their path in it such as "ml-1m/item/knowledge.json".
+
+    Raises:
+        UserError: the name is unknown, the data set is not built, or a file is missing or altered. The
+            message names the commands that help.
+    """
+    return plain.check(file_entry(name))

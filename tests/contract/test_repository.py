@@ -94,7 +94,7 @@ def test_nothing_is_here_that_may_not_be_shipped():
         file.sha256: f"{entry.name}: {file.path}"
         for entry in catalog.load().values()
         if not entry.ship
-        for file in (*entry.raw, *([entry.archive.file] if entry.archive else []))
+        for file in (*entry.raw, *entry.files, *([entry.archive.file] if entry.archive else []))
     }
     assert closed
     assert not {str(path): closed[digest] for path in TRACKED if (digest := sha256(ROOT / path)) in closed}

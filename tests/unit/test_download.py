@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import http.server
 import threading
@@ -20,7 +21,7 @@ def server():
     """A server of one file that knows byte ranges unless told otherwise."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        content, ranges, cut, log = b"", True, None, []
+        content, ranges, cut, gzip, log = b"", True, None, False, []
 
         def do_GET(self):
             asked = self.headers.get("Range")
@@ -28,6 +29,9 @@ def server():
             start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and Handler.ranges else 0
             body = Handler.content[start:]
             self.send_response(206 if asked and Handler.ranges else 200)
+            if Handler.gzip and "gzip" in self.headers.get("Accept-Encoding", ""):
+                body = gzip.compress(body)
+                self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body[: Handler.cut])
@@ -71,6 +75,11 @@ def test_a_stopped_fetch_goes_on_where_it_stopped(ranges, server, entry, folder)
     server.cut, server.ranges = None, ranges
     assert download.fetch(entry).read_bytes() == server.content
     assert server.log[-1] == "bytes=40000-"
+
+
+def test_a_server_that_could_compress_is_asked_for_the_plain_bytes(server, entry, folder):
+    server.gzip = True
+    assert download.fetch(entry).read_bytes() == server.content
 
 
 def test_another_file_than_the_catalogs_is_discarded(server, entry, folder):
