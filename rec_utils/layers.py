@@ -32,9 +32,11 @@ class Dice(nn.Module):
 
     f(s) = p(s) s + (1 - p(s)) alpha s with p(s) = sigmoid((s - E[s]) / sqrt(Var[s] + eps)); alpha is
     learned for each feature. E and Var are the batch's in training and running averages in evaluation,
-    as the paper says. This differs from KAR's code, which takes the batch's in evaluation too, so that
-    there a prediction depends on what else is in the batch.
+    as the paper says. KAR's code takes the batch's in evaluation too, so that there a prediction depends on
+    what else is in the batch; `batch_statistics = True` on the module does the same.
     """
+
+    batch_statistics = False
 
     def __init__(self, dim: int, eps: float = 1e-8) -> None:
         super().__init__()
@@ -46,8 +48,11 @@ class Dice(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Rows [n, D] -> [n, D]; pass real steps only, so that padding never enters the statistics."""
         # One row has no variance; such a batch is normalised by the running averages.
-        training = self.training and len(rows) > 1
-        normed = F.batch_norm(rows, self.running_mean, self.running_var, training=training, eps=self.eps)
+        of_batch = (self.training or self.batch_statistics) and len(rows) > 1
+        momentum = 0.1 if self.training else 0.0
+        normed = F.batch_norm(
+            rows, self.running_mean, self.running_var, training=of_batch, momentum=momentum, eps=self.eps
+        )
         return rows * (self.alpha + (1 - self.alpha) * normed.sigmoid())
 
 
@@ -114,9 +119,9 @@ class AUGRU(nn.Module):
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the real steps of scores [B, L]; zeros in padding, also where no step is real."""
+    """Softmax over the real steps of scores [..., L]; zeros in padding, also where no step is real."""
     lowest = torch.finfo(scores.dtype).min  # not -inf: a sample without a real step would become NaN
-    return scores.masked_fill(~mask, lowest).softmax(dim=1) * mask
+    return scores.masked_fill(~mask, lowest).softmax(dim=-1) * mask
 
 
 def padding_last(history: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

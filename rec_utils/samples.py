@@ -60,17 +60,21 @@ class CTRTask:
         """The prompt histories: the rows of `ratings` with in_prompt, in order."""
         return self.ratings[self.ratings["in_prompt"]]
 
-    def prompt_mean(self, vectors: np.ndarray, liked: bool) -> np.ndarray:
+    def prompt_mean(
+        self, vectors: np.ndarray, liked: bool, rows: pd.DataFrame | None = None
+    ) -> np.ndarray:
         """Mean vector of the items that each user liked (or did not like) in the prompt history.
 
         Args:
             vectors: [I, m] one vector an item.
             liked: True for the items rated `like_from` or higher, False for the others.
+            rows: other rows of `ratings` that a language model read, in place of `prompts`.
 
         Returns:
             [U, m] float32; zeros for a user without such an item.
         """
-        chosen = self.prompts[(self.prompts["rating"] >= self.like_from) == liked]
+        rows = self.prompts if rows is None else rows
+        chosen = rows[(rows["rating"] >= self.like_from) == liked]
         users = chosen["user_row"].to_numpy()
         sums = np.zeros((len(self.user_ids), vectors.shape[1]), dtype=np.float32)
         np.add.at(sums, users, vectors[chosen["item_row"].to_numpy()])

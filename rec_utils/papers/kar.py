@@ -208,6 +208,7 @@ def arm(
     adaptor_settings: Mapping[str, Any] = MappingProxyType({}),
     history_length: int | None = None,
     train_users: int | None = None,
+    training: Mapping[str, Any] = MappingProxyType({}),
 ) -> Arm:
     """An arm of a comparison: `backbone` with the knowledge of the sides in `vectors`, or plain without any.
 
@@ -218,6 +219,7 @@ def arm(
         adaptor_settings: passed to `HybridExpertAdaptor`.
         history_length: see `crossfit.Arm`.
         train_users: see `crossfit.Arm`.
+        training: see `crossfit.Arm`.
     """
 
     def build(samples: CTRSamples, seed: int) -> nn.Module:
@@ -230,4 +232,4 @@ def arm(
         base = ctr.build(backbone, samples, dense_dim=adaptor.out_dim, seed=seed, **backbone_settings)
         return KAR(base, adaptor, {side: torch.from_numpy(table) for side, table in vectors.items()})
 
-    return Arm(build, history_length, train_users)
+    return Arm(build, history_length, train_users, training=dict(training))
