@@ -1,4 +1,4 @@
-"""The shipped knowledge about movies and viewers, and its vectors, by IMDb id and by user.
+"""The shipped knowledge about movies, viewers and groups of them, and its vectors.
 
 Items are matched by IMDb id, which the items of most data sets of `rec_utils.data` carry, so one text
 serves every data set that knows the film.
@@ -6,7 +6,7 @@ serves every data set that knows the film.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -16,12 +16,13 @@ from rec_utils import settings
 from rec_utils.errors import UserError
 from rec_utils.knowledge import vectors
 from rec_utils.knowledge.encoder import MINILM_DIM, Encoder
-from rec_utils.knowledge.prompts import knowledge_text
-from rec_utils.knowledge.request import Response
+from rec_utils.knowledge.prompts import item_facts, knowledge_text
+from rec_utils.knowledge.request import Request, Response
 from rec_utils.knowledge.store import Store
 
 ITEMS = settings.BUNDLED / "knowledge" / "items.jsonl"
 USERS = settings.BUNDLED / "knowledge" / "users_ml-latest-small.jsonl"
+GROUPS = settings.BUNDLED / "knowledge" / "groups_ml-latest-small.jsonl"
 
 #: The data set whose users `USERS` is about; user ids mean nothing elsewhere.
 USERS_OF = "ml-latest-small"
@@ -51,6 +52,33 @@ def item_answers() -> dict[str, Response]:
 def user_answers() -> dict[int, Response]:
     """The shipped answers about the users of ml-latest-small by user id."""
     return {response.meta["user_id"]: response for response in Store(USERS, readonly=True)}
+
+
+def group_texts(requests: Sequence[Request | None]) -> list[str | None]:
+    """The shipped answer to each request about a group; None for no request.
+
+    Raises:
+        UserError: a request was not answered; groups and answers belong together.
+    """
+    store, texts = Store(GROUPS, readonly=True), []
+    for request in requests:
+        answer = store.get(request) if request else None
+        if request and not answer:
+            raise UserError(
+                f"{request.describe()} has no answer in {GROUPS.name}: other groups were asked about"
+            )
+        texts.append(answer.text if answer else None)
+    return texts
+
+
+def title_genres(items: pd.DataFrame) -> list[str]:
+    """Title and genres of every item as text: as given to the model, or in the same form where it was not.
+
+    `items` has columns imdb, title and genres.
+    """
+    given = item_texts(items["imdb"], "title_genres")
+    asked = [item_facts(*film).prompt for film in zip(items["title"], items["genres"], strict=True)]
+    return given.where(given.notna(), asked).tolist()
 
 
 def item_texts(imdb: pd.Series, text: str = "facts") -> pd.Series:

@@ -61,6 +61,14 @@ SYSTEM = {
     ),
     "kar_item": _KAR_SYSTEM,
     "kar_user": _KAR_SYSTEM,
+    "group_traits": (
+        "You see a random sample of the items in one group that a recommender system made. From your own"
+        " knowledge of these items, say in 100 to 170 words of flowing English prose what they have in"
+        " common on the factors asked for: what most of them share, and where the group is mixed, which"
+        " kinds it falls into. Be specific; name a few typical items as examples but do not list the"
+        " titles back; skip a factor on which nothing can be said; invent nothing, and do not guess who"
+        " made the group or why."
+    ),
 }
 
 
@@ -111,6 +119,23 @@ def kar_user(
         f" factors like {', '.join(factors)}). Explain each with what the rated {kind}s show."
     )
     return Request("kar_user", SYSTEM["kar_user"], prompt)
+
+
+def group_traits(
+    titles: Sequence[str], factors: Sequence[str] = MOVIE_FACTORS, kind: str = "movie"
+) -> Request:
+    """REKI's prompt for a group, in our words: some of its titles, what do they have in common?
+
+    REKI's released prompts ask about movies with a list of factors for books; here the two must match.
+    """
+    if not titles:
+        raise UserError(f"a group prompt needs at least one {kind}; the group is empty")
+    shown = "; ".join(f'"{title.strip()}"' for title in titles)
+    prompt = (
+        f"A group of {kind}s: {shown}. Describe the characteristics that these {kind}s have in common"
+        f" (consider factors like {', '.join(factors)})."
+    )
+    return Request("group_traits", SYSTEM["group_traits"], prompt)
 
 
 def ml1m_profile(gender: str, age_band: str, occupation: str) -> str:
