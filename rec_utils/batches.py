@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -29,8 +30,37 @@ class Batch:
     label: Tensor  #: [B] 0. or 1.
 
 
+class Samples:
+    """What training needs: a frozen dataclass of tensors with `label` [N, ...], `select` and `batch`."""
+
+    label: Tensor
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def select(self, index: Tensor) -> Self:
+        """The samples at `index` (int64 positions or a boolean mask [N])."""
+        raise NotImplementedError
+
+    def batch(self, index: Tensor) -> Any:
+        """The batch of the samples at `index` [B] (int64); it has their `label`."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same samples on another device."""
+        held = {name: value for name, value in vars(self).items() if isinstance(value, Tensor | Samples)}
+        return replace(self, **{name: value.to(device) for name, value in held.items()})
+
+    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Any]:
+        """All samples once: in a fresh random order drawn from `generator`, or in order without one."""
+        n = len(self)
+        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+        for index in order.to(self.label.device).split(batch_size):
+            yield self.batch(index)
+
+
 @dataclass(frozen=True)
-class CTRSamples:
+class CTRSamples(Samples):
     """Samples of a click-through-rate task; `batch` turns a vector of sample indices into a `Batch`.
 
     T is the number of interactions, I of items, F of item fields, N of samples.
@@ -45,9 +75,6 @@ class CTRSamples:
     label: Tensor  #: [N] float
     history_length: int  #: L
     n_ids: int  #: size of the shared embedding table, padding included
-
-    def __len__(self) -> int:
-        return len(self.position)
 
     @property
     def n_fields(self) -> int:
@@ -73,11 +100,6 @@ class CTRSamples:
         """The same samples with another history length L."""
         return replace(self, history_length=length)
 
-    def to(self, device: torch.device | str) -> CTRSamples:
-        """The same samples on another device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **moved)
-
     def batch(self, index: Tensor) -> Batch:
         """The batch of the samples at `index` [B] (int64)."""
         position, first = self.position[index], self.first[index]
@@ -96,11 +118,3 @@ class CTRSamples:
             item_row=item_row,
             label=self.label[index],
         )
-
-    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """All samples once: in a fresh random order drawn from `generator`, or in order without one."""
-        n = len(self)
-        device = self.position.device
-        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-        for index in order.to(device).split(batch_size):
-            yield self.batch(index)

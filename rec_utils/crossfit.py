@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,32 +18,38 @@ import pandas as pd
 import torch
 from torch import nn
 
-from rec_utils.batches import CTRSamples
+from rec_utils.batches import Samples
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
 from rec_utils.splits import Masks, fold_masks, user_folds
 from rec_utils.stats import draw_auc
-from rec_utils.training import FitResult, TrainConfig, fit, predict, run_jobs
+from rec_utils.training import CLICKS, FitResult, Objective, TrainConfig, fit, predict, run_jobs
 
 
 @dataclass(frozen=True)
 class Arm:
     """One side of a comparison: how its untrained model is built from the samples and a seed."""
 
-    build: Callable[[CTRSamples, int], nn.Module]
+    build: Callable[[Any, int], nn.Module]
     history_length: int | None = None  #: another recent-history length than the samples'
     #: train on this many users of the training folds only, drawn by seed, for as many steps as on all
     train_users: int | None = None
+    objective: Objective = CLICKS  #: what is trained for
+    #: fields of `TrainConfig` in which its training differs from that of the other arms
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Out-of-fold predictions of every arm for N samples."""
+    """Out-of-fold predictions of every arm for N samples, or for N lists of n candidates.
 
-    label: np.ndarray  #: [N]
+    The tables of `scores` and `gain_by_bin` are of samples.
+    """
+
+    label: np.ndarray  #: [N] or [N, n]
     user: np.ndarray  #: [N] user row
-    probability: dict[str, np.ndarray]  #: arm -> [N]
-    fits: pd.DataFrame  #: one row a fit: arm, fold, best_epoch, valid_logloss, valid_auc, seconds
+    probability: dict[str, np.ndarray]  #: arm -> [N] or [N, n]
+    fits: pd.DataFrame  #: one row a fit: arm, fold, best_epoch, validation scores of that epoch, seconds
 
     def scores(self) -> pd.DataFrame:
         """AUC and LogLoss of every arm over all samples, and means or sums over its fits."""
@@ -93,7 +99,7 @@ class CrossFit:
 
 
 def cross_fit(
-    samples: CTRSamples,
+    samples: Samples,
     arms: Mapping[str, Arm],
     *,
     n_folds: int,
@@ -103,7 +109,7 @@ def cross_fit(
     """Fit every arm on every fold and predict each sample once an arm, on all cores.
 
     Args:
-        samples: all samples; folds are cut by their user rows.
+        samples: all samples or lists; folds are cut by their user rows.
         arms: name -> arm.
         n_folds: number of folds of users.
         valid_share: share of the training folds' users that stops the training early.
@@ -122,18 +128,18 @@ def cross_fit(
         return predicted, {"arm": arm, "fold": fold} | fit_row(result)
 
     results = run_jobs(run, jobs, progress="fits")
-    probability = {name: np.empty(len(user)) for name in arms}
+    probability = {name: np.empty(samples.label.shape) for name in arms}
     for job, (predicted, _) in zip(jobs, results, strict=True):
         probability[job["arm"]][folds[user] == job["fold"]] = predicted
     return CrossFit(samples.label.numpy(), user, probability, pd.DataFrame([log for _, log in results]))
 
 
 def fit_arm(
-    samples: CTRSamples,
+    samples: Samples,
     arm: Arm,
     masks: Masks,
     config: TrainConfig,
-    after_epoch: Callable[[nn.Module, CTRSamples], Mapping[str, float]] | None = None,
+    after_epoch: Callable[[nn.Module, Samples], Mapping[str, float]] | None = None,
 ) -> tuple[np.ndarray, FitResult]:
     """Train one arm on the first mask, stop early on the second, predict the samples of the third.
 
@@ -148,6 +154,7 @@ def fit_arm(
         The probabilities of the test samples, in order, and the log of the fit.
     """
     train, valid, test = masks
+    config = replace(config, **arm.training)
     if arm.train_users is not None:
         some = train & _some_users(samples.user_row.numpy(), train, arm.train_users, config.seed)
         longer = train.sum() / some.sum()
@@ -157,19 +164,15 @@ def fit_arm(
     model = arm.build(data, config.seed)
     parts = [data.select(torch.from_numpy(np.flatnonzero(mask))) for mask in (train, valid, test)]
     watch = (lambda trained: after_epoch(trained, parts[2])) if after_epoch else None
-    result = fit(model, parts[0], parts[1], config, progress=False, after_epoch=watch)
+    result = fit(model, parts[0], parts[1], config, False, arm.objective, watch)
     return predict(model, parts[2]), result
 
 
 def fit_row(result: FitResult) -> dict[str, float]:
-    """What a table of fits tells about one: best_epoch, its valid_logloss and valid_auc, all seconds."""
+    """What a table of fits tells about one: best_epoch, its validation scores, all seconds."""
     best = result.epochs[result.best_epoch - 1]
-    return {
-        "best_epoch": result.best_epoch,
-        "valid_logloss": best["valid_logloss"],
-        "valid_auc": best["valid_auc"],
-        "seconds": result.seconds,
-    }
+    scores = {name: value for name, value in best.items() if name.startswith("valid_")}
+    return {"best_epoch": result.best_epoch} | scores | {"seconds": result.seconds}
 
 
 def _some_users(user: np.ndarray, train: np.ndarray, n_users: int, seed: int) -> np.ndarray:

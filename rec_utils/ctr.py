@@ -361,11 +361,11 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = model_class(inputs, **kw)
-        _initialise(model, samples)
+        initialise(model, samples)
     return model
 
 
-def _initialise(model: CTRModel, samples: CTRSamples) -> None:
+def initialise(model: nn.Module, samples: CTRSamples) -> None:
     """Xavier-normal weights and zero biases of linear layers and tables, as in KAR.
 
     KAR has a table for each kind of field, and Xavier's standard deviation depends on the shape of the

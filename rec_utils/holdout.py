@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from rec_utils.batches import CTRSamples
+from rec_utils.batches import Samples
 from rec_utils.crossfit import Arm, CrossFit, fit_arm, fit_row
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
@@ -33,7 +33,7 @@ class HoldOut(CrossFit):
 
 
 def holdout_fit(
-    samples: CTRSamples,
+    samples: Samples,
     arms: Mapping[str, Arm],
     test_users: np.ndarray,
     *,
@@ -69,7 +69,7 @@ def holdout_fit(
     def run(arm: str) -> tuple[np.ndarray, Any, np.ndarray]:
         predictions = []
 
-        def watch(model: nn.Module, test: CTRSamples) -> dict[str, float]:
+        def watch(model: nn.Module, test: Samples) -> dict[str, float]:
             predictions.append(predict(model, test))
             label = test.label.cpu().numpy()
             return {"test_auc": auc(label, predictions[-1]), "test_logloss": logloss(label, predictions[-1])}

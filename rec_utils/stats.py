@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse, stats
 
 from rec_utils.errors import UserError
-from rec_utils.metrics import auc, check_samples, logloss, relative_gain, sample_logloss
+from rec_utils.metrics import auc, check_samples, relative_gain, sample_logloss
 
 #: Replicates that `_weighted_auc` handles together: a row of 8 float64 is one cache line, measured fastest.
 _REPLICATES_AT_ONCE = 8
@@ -141,12 +141,27 @@ def draw_logloss(
     seed: int = 0,
 ) -> Draws:
     """LogLoss of every arm's probabilities [N] on the replicates of a bootstrap over users."""
-    users, size, weights = _user_draws(label, user, n_boot, seed)
+    losses = {arm: sample_logloss(label, p) for arm, p in probabilities.items()}
+    return draw_mean(losses, user, n_boot, seed)
+
+
+def draw_mean(values: Mapping[str, ArrayLike], user: ArrayLike, n_boot: int = 1000, seed: int = 0) -> Draws:
+    """Mean of every arm's values [N], such as one a list, on the replicates of a bootstrap over users.
+
+    A user with more values weighs more, as in the mean. Raises `UserError` for NaN, another number of
+    values than of `user`, or one user.
+    """
+    values = {arm: np.asarray(value, dtype=np.float64) for arm, value in values.items()}
+    users, size, weights = _user_draws(user, user, n_boot, seed)
+    for arm, value in values.items():
+        if value.shape != users.shape:
+            raise UserError(f"There are {value.shape} values of {arm!r} but {len(users)} users.")
+        if len(bad := np.flatnonzero(~np.isfinite(value))):
+            raise UserError(f"Value {bad[0]} of {arm!r} is not finite.")
     draws = {
-        arm: (np.bincount(users, weights=sample_logloss(label, p)) @ weights) / (size @ weights)
-        for arm, p in probabilities.items()
+        arm: (np.bincount(users, weights=value) @ weights) / (size @ weights) for arm, value in values.items()
     }
-    return Draws({arm: logloss(label, p) for arm, p in probabilities.items()}, draws, len(weights))
+    return Draws({arm: float(value.mean()) for arm, value in values.items()}, draws, len(weights))
 
 
 def over_seeds(intervals: Sequence[Interval]) -> Interval:

@@ -1,9 +1,9 @@
-"""One training loop for every click model, and a process pool for many trainings.
+"""One training loop for every model, and a process pool for many trainings.
 
-A model is any `nn.Module` whose `forward(batch)` returns logits [B] for a `Batch` of B samples. The
-samples are in memory, so the loop is: choose indices, gather a batch, step; nothing else runs per step.
-It uses the GPU if there is one; under `accelerate launch` or `torchrun` every process takes its share of
-each batch.
+A model is any `nn.Module` whose `forward(batch)` returns logits [B] for a `Batch` of B samples, or scores
+[B, n] for a batch of B lists of n, with an `Objective` of its own. The samples are in memory, so the loop
+is: choose indices, gather a batch, step; nothing else runs per step. It uses the GPU if there is one; under
+`accelerate launch` or `torchrun` every process takes its share of each batch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast, gather_object
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
-from rec_utils.batches import Batch, CTRSamples
+from rec_utils.batches import Samples
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
 from rec_utils.progress import bar
@@ -54,29 +54,54 @@ class TrainConfig:
                 raise UserError(f"{name} must be above 0, not {getattr(self, name)}.")
 
 
+def click_scores(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """LogLoss and AUC of samples [N]; the AUC of one class alone is NaN."""
+    both_classes = 0 < label.mean() < 1
+    return {
+        "logloss": logloss(label, probability),
+        "auc": auc(label, probability) if both_classes else math.nan,
+    }
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training lowers, and what decides which epoch was the best."""
+
+    #: (what the model returns, labels) -> mean loss over the batch
+    loss: Callable[[Tensor, Tensor], Tensor]
+    #: (labels, sigmoid of what the model returns) -> scores by name; the first one chooses the epoch
+    scores: Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
+    higher_is_better: bool  #: of the first score
+
+
+CLICKS = Objective(binary_cross_entropy_with_logits, click_scores, higher_is_better=False)
+
+
 @dataclass(frozen=True)
 class FitResult:
     """What a training run did; the model itself holds the weights of the best epoch."""
 
-    epochs: list[dict[str, float]]  #: train_loss, valid_logloss, valid_auc and seconds of each epoch
+    #: train_loss, the validation scores (for clicks valid_logloss and valid_auc) and seconds of each epoch
+    epochs: list[dict[str, float]]
     best_epoch: int  #: counted from 1
     seconds: float  #: the whole run
 
 
 def fit(
     model: nn.Module,
-    train: CTRSamples,
-    valid: CTRSamples,
+    train: Samples,
+    valid: Samples,
     config: TrainConfig = TrainConfig(),
     progress: bool | str = True,
+    objective: Objective = CLICKS,
     after_epoch: Callable[[nn.Module], Mapping[str, float]] | None = None,
 ) -> FitResult:
-    """Train `model` in place and leave in it the weights of the epoch with the lowest validation LogLoss.
+    """Train `model` in place and leave in it the weights of the best epoch on the validation samples.
 
-    The optimiser is Adam with fused steps, the loss binary cross-entropy. The same model, samples and
+    The optimiser is Adam with fused steps. For clicks, the default `objective`, the loss is binary
+    cross-entropy, and the epoch with the lowest validation LogLoss is the best. The same model, samples and
     config give the same weights, bit for bit on one thread of a CPU, and torch's global generator is
-    left as it was. `progress` shows one bar on stderr; a string is its label. If `valid` has one class
-    only, its AUC is NaN, and LogLoss still chooses the epoch.
+    left as it was. `progress` shows one bar on stderr; a string is its label.
 
     `after_epoch` is called with the model after every epoch, for what one wants to watch without choosing
     by it; the numbers that it returns join those of the epoch. It must not draw random numbers.
@@ -97,9 +122,8 @@ def fit(
     schedule = LambdaLR(optimizer, lambda step: 1 - step / n_steps) if config.lr_decay else None
     shuffle = torch.Generator().manual_seed(config.seed)
     valid_label = valid.label.cpu().numpy()
-    both_classes = 0 < valid_label.mean() < 1
     epochs: list[dict[str, float]] = []
-    best, best_epoch, best_weights = math.inf, 0, {}
+    best, best_epoch, best_weights = -math.inf, 0, {}
     steps_bar = bar(
         bool(progress) and rank == 0,
         total=n_steps,
@@ -114,7 +138,7 @@ def fit(
             loss_sum = torch.zeros((), device=device)
             for batch in _shuffled_batches(train, config.batch_size, shuffle, rank, processes):
                 optimizer.zero_grad()
-                loss = binary_cross_entropy_with_logits(trained(batch), batch.label)
+                loss = objective.loss(trained(batch), batch.label)
                 loss.backward()
                 optimizer.step()
                 if schedule:
@@ -127,21 +151,20 @@ def fit(
                 raise UserError(
                     f"The loss is not finite in epoch {epoch} at learning rate {config.lr:g}; lower lr."
                 )
-            valid_logloss = logloss(valid_label, probability)
-            valid_auc = auc(valid_label, probability) if both_classes else math.nan
+            scores = objective.scores(valid_label, probability)
             epochs.append(
                 {
                     "train_loss": train_loss,
-                    "valid_logloss": valid_logloss,
-                    "valid_auc": valid_auc,
+                    **{f"valid_{name}": value for name, value in scores.items()},
                     "seconds": time.perf_counter() - epoch_start,
                 }
             )
             if after_epoch:
                 epochs[-1] |= after_epoch(model)
-            steps_bar.set_postfix(epoch=epoch, logloss=f"{valid_logloss:.4f}", auc=f"{valid_auc:.4f}")
-            if valid_logloss < best:
-                best, best_epoch = valid_logloss, epoch
+            steps_bar.set_postfix(epoch=epoch, **{name: f"{value:.4f}" for name, value in scores.items()})
+            chosen_by = next(iter(scores.values())) * (1 if objective.higher_is_better else -1)
+            if chosen_by > best:
+                best, best_epoch = chosen_by, epoch
                 best_weights = {name: value.clone() for name, value in model.state_dict().items()}
             elif epoch - best_epoch >= config.patience:
                 break
@@ -151,10 +174,14 @@ def fit(
 
 
 @torch.no_grad()
-def predict(model: nn.Module, samples: CTRSamples, batch_size: int = 4096) -> np.ndarray:
-    """Probabilities of a positive label [N], float64, from the model in evaluation mode."""
+def predict(model: nn.Module, samples: Samples, batch_size: int = 4096) -> np.ndarray:
+    """Probabilities of a positive label, float64, shaped as the labels, from the model in evaluation mode.
+
+    They are the sigmoid of what the model returns; of a model with another loss than binary cross-entropy
+    only their order means something.
+    """
     if len(samples) == 0:
-        return np.empty(0)
+        return np.empty(samples.label.shape)
     samples = samples.to(next(model.parameters()).device)
     was_training = model.training
     model.eval()
@@ -209,25 +236,25 @@ def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]
 
 
 def _shuffled_batches(
-    samples: CTRSamples, batch_size: int, generator: torch.Generator, rank: int, processes: int
-) -> Iterator[Batch]:
+    samples: Samples, batch_size: int, generator: torch.Generator, rank: int, processes: int
+) -> Iterator[Any]:
     """This process's share of every batch of one epoch; all processes draw the same order."""
     if processes == 1:
         yield from samples.batches(batch_size, generator)
         return
-    order = torch.randperm(len(samples), generator=generator).to(samples.position.device)
+    order = torch.randperm(len(samples), generator=generator).to(samples.label.device)
     for index in order.split(batch_size):
         if len(index) >= processes:  # a rest too small to share is left out: a step needs all processes
             yield samples.batch(index[rank::processes])
 
 
-def _predict_in_shares(model: nn.Module, samples: CTRSamples, rank: int, processes: int) -> np.ndarray:
+def _predict_in_shares(model: nn.Module, samples: Samples, rank: int, processes: int) -> np.ndarray:
     """`predict`, each process doing its part and all getting the whole [N]."""
     if processes == 1:
         return predict(model, samples)
     for buffer in model.buffers():  # each process has its own running averages
         broadcast(buffer)
-    share = torch.arange(len(samples), device=samples.position.device).tensor_split(processes)[rank]
+    share = torch.arange(len(samples), device=samples.label.device).tensor_split(processes)[rank]
     return np.concatenate(gather_object([predict(model, samples.select(share))]))
 
 

@@ -51,7 +51,17 @@ TOP_FILES = {
 LAYERS = (
     {"errors", "files", "settings", "progress"},
     {"data", "splits", "metrics", "stats", "clustering"},
-    {"batches", "layers", "interactions", "samples", "training", "timing", "crossfit", "holdout"},
+    {
+        "batches",
+        "layers",
+        "interactions",
+        "samples",
+        "training",
+        "timing",
+        "crossfit",
+        "holdout",
+        "rerank_lists",
+    },
     {"ctr", "rerank", "sequential", "baselines", "knowledge"},
     {"papers", "widgets"},
 )

@@ -194,3 +194,30 @@ def test_over_seeds_refuses_nothing_and_mixed_levels():
         stats.over_seeds([])
     with pytest.raises(UserError, match="one level"):
         stats.over_seeds([interval, dataclasses.replace(interval, level=0.9)])
+
+
+# Means
+
+
+def test_draws_of_a_mean_are_means_over_the_users_drawn():
+    rng = np.random.default_rng(5)
+    user = rng.integers(0, 12, 90)
+    values = {"a": rng.random(90), "b": rng.random(90)}
+    drawn = stats.draw_mean(values, user, n_boot=40, seed=3)
+    _, code = np.unique(user, return_inverse=True)
+    again = np.random.default_rng(3)
+    for replicate in range(40):
+        rows = np.concatenate([np.flatnonzero(code == u) for u in again.integers(12, size=12)])
+        for arm, value in values.items():
+            assert drawn.draws[arm][replicate] == pytest.approx(value[rows].mean())
+    assert drawn.value == {arm: pytest.approx(value.mean()) for arm, value in values.items()}
+    assert drawn.n == 12
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [([1.0, np.nan, 2.0], "Value 1 of 'a' is not finite"), ([1.0, 2.0], r"\(2,\) values of 'a'")],
+)
+def test_values_that_have_no_mean_over_users_are_refused(values, text):
+    with pytest.raises(UserError, match=text):
+        stats.draw_mean({"a": values}, [0, 1, 1])

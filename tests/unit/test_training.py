@@ -18,7 +18,7 @@ from rec_utils.batches import CTRSamples
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
 from rec_utils.settings import ROOT
-from rec_utils.training import TrainConfig, fit, predict, run_jobs
+from rec_utils.training import Objective, TrainConfig, fit, predict, run_jobs
 
 
 def planted(n_users=200, n_each=40, n_items=50, seed=0):
@@ -351,3 +351,28 @@ def test_two_processes_train_as_one(tmp_path):
     )
     assert torch.equal(first_weights, second_weights)
     assert [e["valid_logloss"] for e in first] == [e["valid_logloss"] for e in second]
+
+
+def test_an_objective_gives_the_loss_and_chooses_the_epoch(split):
+    """The loss asks for the negated label, so later epochs have a lower AUC."""
+    train, valid = split
+    scores = []
+
+    def watch(label, probability):
+        scores.append(auc(label, probability))
+        return {"auc": scores[-1], "spread": probability.std()}
+
+    def loss(logits, label):
+        return binary_cross_entropy_with_logits(logits, 1 - label)
+
+    for higher_is_better, best in ((True, np.argmax), (False, np.argmin)):
+        scores.clear()
+        config = TrainConfig(lr=0.01, max_epochs=4, patience=4)
+        objective = Objective(loss, watch, higher_is_better)
+        model = Net(train.n_ids)
+        result = fit(model, train, valid, config, progress=False, objective=objective)
+        assert scores[-1] < 0.4
+        assert result.best_epoch == 1 + best(scores)
+        assert set(result.epochs[0]) == {"train_loss", "valid_auc", "valid_spread", "seconds"}
+        assert [epoch["valid_auc"] for epoch in result.epochs] == scores
+        assert auc(valid.label.numpy(), predict(model, valid)) == scores[best(scores)]

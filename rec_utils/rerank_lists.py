@@ -1,0 +1,116 @@
+"""Lists of candidates to re-rank, made from CTR samples by KAR's protocol.
+
+A user's samples are cut, in order, into blocks of four. A block's items and items drawn at random from the
+whole catalogue make a list of ten candidates in random order; an item is relevant if the user rated it in the
+block and liked it. So the "initial ranking" that a re-ranker receives is random, and what it has to learn is
+mostly to tell an item that somebody chose to rate from a random one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rec_utils.batches import CTRSamples, Samples
+from rec_utils.errors import UserError
+from rec_utils.samples import CTRTask
+
+
+@dataclass(frozen=True)
+class ListBatch:
+    """One batch of B lists of n candidates with F item fields, and a history of L steps a list."""
+
+    item: Tensor  #: [B, n, F] ids of each candidate's fields (item id first)
+    history: Tensor  #: [B, L, F + 1] as in `batches.Batch`
+    mask: Tensor  #: [B, L] True where the step is real
+    user_row: Tensor  #: [B]
+    item_row: Tensor  #: [B, n] row of each candidate in per-item tables
+    label: Tensor  #: [B, n] 0. or 1.
+
+
+@dataclass(frozen=True)
+class Lists(Samples):
+    """N lists of n candidates each, in memory."""
+
+    start: CTRSamples  #: [N] the first rated item of each list: gives its user and the history before it
+    item_row: Tensor  #: [N, n] row of every candidate
+    label: Tensor  #: [N, n] float
+    rated: Tensor  #: [N, n] True for items that the user rated, False for those drawn at random
+
+    @property
+    def user_row(self) -> Tensor:
+        """[N] user of every list."""
+        return self.start.user_row
+
+    @property
+    def n_candidates(self) -> int:
+        """Candidates of a list, n."""
+        return self.item_row.shape[1]
+
+    def select(self, index: Tensor) -> Lists:
+        """The lists at `index` (int64 positions or a boolean mask [N])."""
+        return replace(
+            self,
+            start=self.start.select(index),
+            item_row=self.item_row[index],
+            label=self.label[index],
+            rated=self.rated[index],
+        )
+
+    def with_history(self, length: int) -> Lists:
+        """The same lists with another history length L."""
+        return replace(self, start=self.start.with_history(length))
+
+    def batch(self, index: Tensor) -> ListBatch:
+        """The batch of the lists at `index` [B] (int64)."""
+        first = self.start.batch(index)
+        item_row = self.item_row[index]
+        return ListBatch(
+            item=self.start.item_fields[item_row],
+            history=first.history,
+            mask=first.mask,
+            user_row=first.user_row,
+            item_row=item_row,
+            label=self.label[index],
+        )
+
+
+def rerank_lists(task: CTRTask, *, n_rated: int = 4, n_candidates: int = 10, seed: int = 12345) -> Lists:
+    """KAR's lists: blocks of a user's consecutive samples, filled up with random items, shuffled.
+
+    A user's last block may be shorter; it is kept, as KAR's counts of lists show. Random items are uniform
+    over all items of the task; those that the user knows, or that stand in the list, are not excluded.
+
+    Args:
+        task: the samples; a user's stand together and in order, as `ctr_task` makes them.
+        n_rated: rated items of a full block.
+        n_candidates: length of a list, n.
+        seed: of the random items and of the order in the lists; KAR's shuffle has 12345, too.
+
+    Raises:
+        UserError: a list has no room for the rated items.
+    """
+    if not 1 <= n_rated <= n_candidates:
+        raise UserError(f"n_rated must lie between 1 and n_candidates = {n_candidates}, not at {n_rated}")
+    samples = task.samples
+    user = samples.user_row.numpy()
+    begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
+    place = np.arange(len(user)) - np.repeat(begin, np.diff(np.r_[begin, len(user)]))
+    opens = place % n_rated == 0
+    row, column = np.cumsum(opens) - 1, place % n_rated
+
+    rng = np.random.default_rng(seed)
+    shape = (np.count_nonzero(opens), n_candidates)
+    item_row = rng.integers(len(task.item_ids), size=shape)
+    label, rated = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    item_row[row, column] = samples.item_row.numpy()
+    label[row, column] = samples.label.numpy()
+    rated[row, column] = True
+    order = rng.random(shape).argsort(axis=1)
+    item_row, label, rated = (
+        torch.from_numpy(np.take_along_axis(values, order, axis=1)) for values in (item_row, label, rated)
+    )
+    return Lists(samples.select(torch.from_numpy(np.flatnonzero(opens))), item_row, label, rated)
