@@ -18,6 +18,7 @@ from rec_utils.batches import Samples
 from rec_utils.crossfit import Arm, CrossFit, fit_arm, fit_row
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
+from rec_utils.resume import remembered
 from rec_utils.splits import fold_masks
 from rec_utils.training import TrainConfig, predict, run_jobs
 
@@ -41,6 +42,7 @@ def holdout_fit(
     config: TrainConfig,
     every_epoch: bool = False,
     workers: int | None = None,
+    resume: bool = False,
 ) -> HoldOut:
     """Fit every arm once on the users outside `test_users` and predict the samples of those inside.
 
@@ -53,6 +55,7 @@ def holdout_fit(
         every_epoch: also predict the test samples after every epoch, into `by_epoch`, and log test_auc and
             test_logloss. This shows what a choice by the test would have given; it changes no prediction.
         workers: processes, see `training.run_jobs`.
+        resume: keep every finished fit on disk and take it from there if this run is repeated.
 
     Raises:
         UserError: `test_users` has the wrong length, or a part of the split has no sample.
@@ -77,7 +80,9 @@ def holdout_fit(
         predicted, result = fit_arm(samples, arms[arm], masks, config, watch if every_epoch else None)
         return predicted, result, np.array(predictions)
 
-    results = dict(zip(arms, run_jobs(run, [{"arm": name} for name in arms], workers, "fits"), strict=True))
+    jobs = [{"arm": name} for name in arms]
+    fits = run_jobs(remembered(run) if resume else run, jobs, workers, "fits")
+    results = dict(zip(arms, fits, strict=True))
     index = np.flatnonzero(masks[2])
     return HoldOut(
         label=samples.label.numpy()[index],

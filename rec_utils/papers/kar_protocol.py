@@ -1,4 +1,4 @@
-"""What KAR's released protocol does besides testing KAR: the parts of its gain that knowledge does not explain.
+"""What KAR's released protocol does besides testing KAR: what its gain holds that is not knowledge.
 
 Four things in the authors' code change the comparison of a base with KAR, without being part of the method:
 

@@ -1,4 +1,4 @@
-"""The released protocol's parts: plain features of the prompt history, batch statistics, choice by the test."""
+"""The released protocol's parts: plain features, batch statistics, and the choice by the test users."""
 
 import numpy as np
 import pandas as pd
