@@ -52,6 +52,16 @@ def minilm_folder() -> Path:
     return folder
 
 
+def token_counts(texts: Sequence[str]) -> np.ndarray:
+    """Tokens [n] of each whole text in the vocabulary of all-MiniLM-L6-v2, without [CLS] and [SEP]."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return np.array([len(e.ids) for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)])
+
+
 class Encoder:
     """A frozen text encoder; `name` is all-MiniLM-L6-v2 or any Hugging Face model with an AutoModel.
 

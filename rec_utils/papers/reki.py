@@ -95,13 +95,14 @@ def user_groups(task: CTRTask, item_vectors: np.ndarray, below: int, *, liked: b
         below: the size where the walk down the tree stops.
         liked: True for the groups by liked items, False for those by the other items.
     """
-    mean = centred(task.prompt_mean(item_vectors, liked).astype(np.float64))
-    rated = mean.any(axis=1)
-    group = np.full(len(mean), -1)
-    group[rated] = cut(ward_tree(mean[rated]), below)
     prompts = task.prompts
     chosen = prompts[(prompts["rating"] >= task.like_from) == liked]
-    return Grouping(group, shared_items(group, chosen["user_row"].to_numpy(), chosen["item_row"].to_numpy()))
+    users, items = chosen["user_row"].to_numpy(), chosen["item_row"].to_numpy()
+    rated = np.unique(users)
+    mean = centred(task.prompt_mean(item_vectors, liked).astype(np.float64))
+    group = np.full(len(mean), -1)
+    group[rated] = cut(ward_tree(mean[rated]), below)
+    return Grouping(group, shared_items(group, users, items))
 
 
 def shared_items(
