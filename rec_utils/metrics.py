@@ -140,6 +140,12 @@ def hit_rate_at_k(label: ArrayLike, score: ArrayLike, k: int) -> np.ndarray:
     return (top > 0).any(1).astype(np.float64)
 
 
+def hit_count_at_k(label: ArrayLike, score: ArrayLike, k: int) -> np.ndarray:
+    """Number of positives among the first k places of each list [n_lists]; CLICK@k in the KAR repository."""
+    top, _ = _ranked_labels(label, score, k)
+    return (top > 0).sum(1).astype(np.float64)
+
+
 def recall_at_k(label: ArrayLike, score: ArrayLike, k: int) -> np.ndarray:
     """Share of each list's positives among the first k places [n_lists]; 0 for a list without a positive."""
     top, label = _ranked_labels(label, score, k)

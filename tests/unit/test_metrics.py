@@ -98,6 +98,7 @@ def test_list_metrics_equal_loops_over_lists(data):
         expected = [loop_ap(*row, k, divide_by) for row in rows]
         np.testing.assert_allclose(metrics.map_at_k(label, score, k, divide_by=divide_by), expected)
     np.testing.assert_array_equal(metrics.hit_rate_at_k(label, score, k), [float(any(t)) for t in tops])
+    np.testing.assert_array_equal(metrics.hit_count_at_k(label, score, k), [sum(t) for t in tops])
     first = [1 / (top.index(1) + 1) if any(top) else 0.0 for top in tops]
     np.testing.assert_allclose(metrics.mrr_at_k(label, score, k), first)
     recall = [sum(top) / sum(row[0]) if any(row[0]) else 0.0 for top, row in zip(tops, rows, strict=True)]
