@@ -159,6 +159,20 @@ def mrr_at_k(label: ArrayLike, score: ArrayLike, k: int) -> np.ndarray:
     return hit.any(1) / (hit.argmax(1) + 1)
 
 
+def pair_accuracy(score: ArrayLike, better: ArrayLike, worse: ArrayLike) -> np.ndarray:
+    """Share of each list's pairs (one of `better`, one of `worse`) that the scores order rightly [n_lists].
+
+    All three are [n_lists, n_candidates], the latter two boolean. Ties count half; NaN for a list without
+    such a pair.
+    """
+    score, better, worse = np.asarray(score), np.asarray(better, bool), np.asarray(worse, bool)
+    difference = score[:, :, None] - score[:, None, :]
+    right = (np.sign(difference) + 1) / 2
+    pairs = better[:, :, None] & worse[:, None, :]
+    count = pairs.sum((1, 2))
+    return np.divide((right * pairs).sum((1, 2)), count, out=np.full(len(count), np.nan), where=count > 0)
+
+
 def distinct_n(texts: Iterable[Sequence[str]], n: int) -> float:
     """Distinct-n of Li et al. (NAACL 2016): different n-grams divided by all n-grams of tokenised texts.
 

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from ipywidgets import HTML as Page
-from ipywidgets import Dropdown, VBox
+from ipywidgets import BoundedIntText, Dropdown, VBox
 
 from rec_utils.data import Dataset
 from rec_utils.errors import UserError
 from rec_utils.knowledge import movies
+from rec_utils.rerank_lists import Lists
 from rec_utils.samples import CTRTask
 
 #: Rows of the ranking that are shown.
@@ -83,3 +84,49 @@ class UserExplorer:
             f"<b>Rated later</b> (top {min(TOP, len(ranking))} of {len(ranking)})"
             f"{ranking.head(TOP).to_html(**as_html)}"
         )
+
+
+class ListExplorer:
+    """One list at a time: what its candidates are, and where each model puts them.
+
+    Args:
+        dataset: gives the titles.
+        task: the items.
+        lists: N lists of n candidates.
+        scores: arm -> [N, n]; the table is ordered by the last arm.
+    """
+
+    def __init__(
+        self, dataset: Dataset, task: CTRTask, lists: Lists, scores: Mapping[str, np.ndarray]
+    ) -> None:
+        self.task, self.lists, self.scores = task, lists, scores
+        self.titles = dataset.items.set_index("item_id").loc[task.item_ids, "title"].to_numpy()
+
+    def table(self, number: int) -> pd.DataFrame:
+        """The candidates of a list, best first by the last arm, with the rank each arm gives."""
+        if not 0 <= number < len(self.lists):
+            raise UserError(f"list {number} is not one of 0 to {len(self.lists) - 1}")
+        item, liked, rated = (
+            getattr(self.lists, name)[number].numpy() for name in ("item_row", "label", "rated")
+        )
+        kind = np.where(liked > 0, "liked", np.where(rated, "rated, not liked", "random"))
+        table = pd.DataFrame({"title": self.titles[item], "in the list as": kind})
+        for arm, score in self.scores.items():
+            table[f"rank: {arm}"] = (-score[number]).argsort(kind="stable").argsort(kind="stable") + 1
+        return table.sort_values(table.columns[-1]).reset_index(drop=True)
+
+    def show(self, number: int) -> HTML:
+        """A list as HTML."""
+        return HTML(self._html(number))
+
+    def widget(self) -> VBox:
+        """A number to choose a list by; choosing one shows it."""
+        choice = BoundedIntText(value=0, min=0, max=len(self.lists) - 1, description="list")
+        page = Page(self._html(choice.value))
+        choice.observe(lambda change: setattr(page, "value", self._html(change["new"])), names="value")
+        return VBox([choice, page])
+
+    def _html(self, number: int) -> str:
+        user = int(self.task.user_ids[self.lists.user_row[number]])
+        table = self.table(number).to_html(index=False, border=0, escape=True)
+        return f"<b>List {number}, user {user}</b>{table}"

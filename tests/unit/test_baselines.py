@@ -11,6 +11,7 @@ from tiny_ratings import dataset, random_dataset
 
 from rec_utils import baselines
 from rec_utils.baselines import SMOOTHING, like_rates
+from rec_utils.rerank_lists import rerank_lists
 from rec_utils.samples import ctr_task
 from rec_utils.splits import user_folds
 
@@ -140,3 +141,21 @@ def test_users_without_samples_do_no_harm():
     rates = like_rates(task, folds)
     for probability in rates.values():
         assert ((probability > 0) & (probability < 1)).all()
+
+
+def test_list_rankers_equal_loops_over_the_other_folds_ratings():
+    task = ctr_task(random_dataset(n_users=15, n_items=25), history_length=2)
+    lists, folds = rerank_lists(task), user_folds(15, 3, 0)
+    scores = baselines.list_rankers(task, lists, folds)
+    liked = task.ratings["rating"] >= task.like_from
+    for row in range(len(lists)):
+        known = (folds[task.ratings["user_row"]] != folds[lists.user_row[row]]).astype(bool)
+        mean = liked[known].mean()
+        for place, item in enumerate(lists.item_row[row].tolist()):
+            of_item = known & (task.ratings["item_row"] == item)
+            likes, n = liked[of_item].sum(), of_item.sum()
+            assert scores["number of likes"][row, place] == likes
+            assert scores["like rate"][row, place] == pytest.approx(
+                (likes + SMOOTHING * mean) / (n + SMOOTHING)
+            )
+        assert (np.diff(scores["initial order"][row]) < 0).all()

@@ -191,3 +191,19 @@ def test_a_mistake_is_one_clear_sentence(name):
     call, message = MISTAKES[name]
     with pytest.raises(UserError, match=message):
         call()
+
+
+def test_pairs_are_counted_within_each_list():
+    rng = np.random.default_rng(0)
+    score = rng.integers(0, 4, (30, 6)) / 3
+    kind = rng.integers(0, 3, (30, 6))
+    kind[0] = 1  # nothing to compare with
+    found = metrics.pair_accuracy(score, kind == 1, kind == 2)
+    for row, value in enumerate(found):
+        pairs = [
+            (score[row, i] > score[row, j]) + 0.5 * (score[row, i] == score[row, j])
+            for i in np.flatnonzero(kind[row] == 1)
+            for j in np.flatnonzero(kind[row] == 2)
+        ]
+        assert value == pytest.approx(np.mean(pairs)) if pairs else np.isnan(value)
+    assert np.isnan(found[0]) and np.isfinite(found).sum() > 20

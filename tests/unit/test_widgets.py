@@ -7,8 +7,9 @@ from tiny_ratings import random_dataset
 from rec_utils.errors import UserError
 from rec_utils.knowledge import movies
 from rec_utils.knowledge.request import Request, Response
+from rec_utils.rerank_lists import rerank_lists
 from rec_utils.samples import ctr_task
-from rec_utils.widgets import TOP, UserExplorer
+from rec_utils.widgets import TOP, ListExplorer, UserExplorer
 
 EVIL = "<script>alert(1)</script> & co"
 
@@ -86,3 +87,37 @@ def test_choosing_a_user_shows_them(answers):
         choice.value = user
         assert page.value == made.show(user).data
     assert "about 20" in page.value
+
+
+# Lists
+
+
+def list_explorer():
+    tiny = random_dataset(n_users=4, n_items=40, n_each=30, titles=dict.fromkeys(range(100, 110), EVIL))
+    task = ctr_task(tiny, history_length=2)
+    lists = rerank_lists(task)
+    rng = np.random.default_rng(0)
+    return ListExplorer(tiny, task, lists, {arm: rng.random(lists.label.shape) for arm in ("base", EVIL)})
+
+
+def test_a_list_shows_what_its_candidates_are_and_their_ranks():
+    made = list_explorer()
+    table, score = made.table(3), made.scores["base"][3]
+    order = np.argsort(-made.scores[EVIL][3])
+    kinds = {(1, True): "liked", (0, True): "rated, not liked", (0, False): "random"}
+    label, rated = made.lists.label[3].tolist(), made.lists.rated[3].tolist()
+    assert table["in the list as"].tolist() == [kinds[label[j], rated[j]] for j in order]
+    assert table["title"].tolist() == [made.titles[made.lists.item_row[3, j]] for j in order]
+    assert table["rank: base"].tolist() == [1 + int((score > score[j]).sum()) for j in order]
+    assert table[f"rank: {EVIL}"].tolist() == list(range(1, 11))
+
+
+def test_lists_are_escaped_chosen_and_checked():
+    made = list_explorer()
+    choice, page = made.widget().children
+    for number in (2, 0):
+        choice.value = number
+        assert page.value == made.show(number).data
+        assert "<script" not in page.value and "&lt;script&gt;" in page.value
+    with pytest.raises(UserError, match="list 99 is not one of 0 to"):
+        made.table(99)
