@@ -219,6 +219,15 @@ def grid(notebook: str, profile: str, parameter: str, metric: str) -> dict[str, 
     }
 
 
+def tables(notebook: str, profile: str) -> dict[str, pd.DataFrame]:
+    """The tables of all runs of a notebook at a profile by name, those of one name below each other."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for record in load(notebook, profile):
+        for name, table in record.tables.items():
+            found.setdefault(name, []).append(table)
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+
+
 def other_seeds(run: Run) -> list[Record]:
     """Records of the same notebook, profile and parameters as `run` with other values of SEED."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -181,6 +181,33 @@ def over_seeds(intervals: Sequence[Interval]) -> Interval:
     width = math.hypot(math.sqrt(np.mean(np.square(half))), (seeds.high - seeds.low) / 2)
     n = min(interval.n for interval in intervals)
     return Interval(seeds.value, seeds.value - width, seeds.value + width, seeds.level, n)
+
+
+def difference_of_parts(a: Interval, b: Interval) -> Interval:
+    """a - b of two values measured on parts of the data without a common sample, errors taken as independent.
+
+    Raises `UserError` for different levels.
+    """
+    if a.level != b.level:
+        raise UserError(f"A difference needs intervals of one level, not {a.level} and {b.level}.")
+    low = math.hypot(a.value - a.low, b.high - b.value)
+    high = math.hypot(a.high - a.value, b.value - b.low)
+    value = a.value - b.value
+    return Interval(value, value - low, value + high, a.level, min(a.n, b.n))
+
+
+def pool_rows(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """One row for each combination of `keys`, in order of appearance, with `over_seeds` of its intervals.
+
+    `rows` has the fields of `Interval` as columns, such as the tables of several recorded seeds put together.
+    """
+    names = [item.name for item in fields(Interval)]
+    parts = rows.groupby(keys, sort=False)
+    return pd.DataFrame(
+        dict(zip(keys, key, strict=True))
+        | vars(over_seeds([Interval(*row) for row in part[names].itertuples(index=False)]))
+        for key, part in parts
+    )
 
 
 def paired_user_test(value_a: ArrayLike, value_b: ArrayLike, level: float = 0.95) -> PairedTest:

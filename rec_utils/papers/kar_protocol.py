@@ -24,12 +24,19 @@ from torch.nn import functional as F
 
 from rec_utils import ctr
 from rec_utils.batches import Batch, CTRSamples
-from rec_utils.crossfit import Arm
+from rec_utils.crossfit import Arm, fit_arm
 from rec_utils.ctr import CTRModel
+from rec_utils.data import Dataset
+from rec_utils.knowledge import ml1m, movies
+from rec_utils.knowledge.encoder import Encoder
+from rec_utils.knowledge.vectors import centred
 from rec_utils.layers import Dice
+from rec_utils.papers.kar import user_vectors
+from rec_utils.resume import remembered
 from rec_utils.samples import CTRTask
 from rec_utils.settings import check_choice
-from rec_utils.training import predict
+from rec_utils.splits import Masks
+from rec_utils.training import TrainConfig, predict, run_jobs
 
 
 class PromptFeatures(nn.Module):
@@ -120,3 +127,83 @@ def choose(epochs: pd.DataFrame, by: str) -> pd.Series:
     """
     check_choice("by", by, ("valid", "test"))
     return epochs.loc[epochs[f"{by}_auc"].idxmax()]
+
+
+def fit_three_ways(
+    samples: CTRSamples,
+    arms: Mapping[str, Arm],
+    masks: Masks,
+    config: TrainConfig,
+    batch_size: int,
+    resume: bool = False,
+) -> dict[str, np.ndarray]:
+    """Train every arm once and predict the test samples with three kinds of Dice.
+
+    Args:
+        samples: all samples.
+        arms: name -> arm.
+        masks: [N] train, valid, test.
+        config: training settings.
+        batch_size: of the test batches.
+        resume: see `holdout_fit`.
+
+    Returns:
+        "<arm>, running averages", as the DIN paper has it, and the batch's statistics with the test samples
+        "<arm>, user by user", as the released loader serves them, or "<arm>, mixed": [n] probabilities each.
+    """
+
+    def run(arm: str) -> dict[str, np.ndarray]:
+        kept = []
+
+        def watch(model: nn.Module, test: CTRSamples) -> dict[str, float]:
+            order = torch.randperm(len(test), generator=torch.Generator().manual_seed(config.seed))
+            mixed = np.empty(len(test))
+            mixed[order.numpy()] = predict_as_released(model, test.select(order), batch_size)
+            in_order = predict_as_released(model, test, batch_size)
+            kept.append({f"{arm}, user by user": in_order, f"{arm}, mixed": mixed})
+            return {}
+
+        plain, fit = fit_arm(samples, arms[arm], masks, config, watch)
+        return {f"{arm}, running averages": plain} | kept[fit.best_epoch - 1]
+
+    results = run_jobs(remembered(run) if resume else run, [{"arm": arm} for arm in arms], progress="fits")
+    return {name: probability for result in results for name, probability in result.items()}
+
+
+def user_text_vectors(dataset: Dataset, task: CTRTask) -> np.ndarray:
+    """r_u [U, m], centred, of KAR's user text: profile and rated prompt history, then the model's answer.
+
+    Nobody may ship, or has published, KAR's answers about the users of MovieLens-1M: there the text is what
+    KAR puts before the answer, which its encoder reads first and, at 512 tokens, mostly.
+    """
+    if dataset.name == "ml-1m":
+        texts = ml1m.user_prompts(dataset, task)
+        return centred(movies.text_vectors(texts, movies.user_encoder("history"))[0])
+    return user_vectors(dataset, task, "history_preferences")
+
+
+def summary_vectors(task: CTRTask) -> np.ndarray:
+    """[U, m], centred, of the published summaries of the users of MovieLens-1M."""
+    return centred(movies.text_vectors(ml1m.user_summaries(pd.Series(task.user_ids)), Encoder())[0])
+
+
+def colakg_vectors(task: CTRTask) -> np.ndarray:
+    """[I, m], centred, of the item texts that CoLaKG published for MovieLens-1M; zeros without a text."""
+    return centred(movies.text_vectors(ml1m.item_texts(pd.Series(task.item_ids)), Encoder())[0])
+
+
+def summarised(task: CTRTask, last: int = 40) -> tuple[Tensor, pd.DataFrame]:
+    """Which samples a summary of the user has not read, and which ratings it was written from.
+
+    Args:
+        task: of MovieLens-1M.
+        last: how many ratings of the fold, the user's last, the model was shown.
+
+    Returns:
+        Mask [N] of the samples outside `ml1m.summary_pairs`, and the rows of `task.ratings` shown.
+    """
+    pairs = pd.MultiIndex.from_frame(ml1m.summary_pairs()[["user_id", "item_id"]])
+    users, items = task.ratings["user_row"].to_numpy(), task.ratings["item_row"].to_numpy()
+    read = pd.MultiIndex.from_arrays([task.user_ids[users], task.item_ids[items]]).isin(pairs)
+    shown = task.ratings[read].groupby("user_row").tail(last)
+    return torch.tensor(~read[task.samples.position.numpy()]), shown

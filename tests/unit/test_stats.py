@@ -1,6 +1,7 @@
 """Intervals: against brute force on small data, and their coverage by simulation."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -221,3 +222,10 @@ def test_draws_of_a_mean_are_means_over_the_users_drawn():
 def test_values_that_have_no_mean_over_users_are_refused(values, text):
     with pytest.raises(UserError, match=text):
         stats.draw_mean({"a": values}, [0, 1, 1])
+
+
+def test_difference_of_parts_adds_the_facing_half_widths_as_squares():
+    difference = stats.difference_of_parts(stats.Interval(5, 2, 6, 0.95, 40), stats.Interval(1, -1, 5, 0.95, 30))
+    assert difference == stats.Interval(4, 4 - 5, 4 + math.hypot(1, 2), 0.95, 30)
+    with pytest.raises(UserError, match="one level"):
+        stats.difference_of_parts(stats.Interval(5, 2, 6, 0.95, 40), stats.Interval(1, -1, 5, 0.9, 30))
