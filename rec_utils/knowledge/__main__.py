@@ -9,20 +9,32 @@ from pathlib import Path
 
 import numpy as np
 
+from rec_utils import data
 from rec_utils.errors import run_cli
 from rec_utils.knowledge import movies, vectors
 from rec_utils.knowledge.encoder import Encoder
+from rec_utils.knowledge.store import Store
 
 
 def shipped_texts() -> Mapping[str, tuple[Encoder, Iterable[str]]]:
-    """What is prestored: file name -> (encoder, texts)."""
+    """What is prestored: file name -> (encoder, texts).
+
+    The films of ml-latest-small that nobody wrote about have a vector of title and genres all the same: the
+    groups of items are made of these.
+    """
     items, users = movies.item_answers().values(), movies.user_answers().values()
     sources = [(items, movies.ITEM_TEXTS, "items", lambda _: Encoder())]
     sources += [(users, movies.USER_TEXTS, "users", movies.user_encoder)]
-    return {
+    stored = {
         f"{kind}_{name}.safetensors": (encoder(name), [read(answer) for answer in answers])
         for answers, texts, kind, encoder in sources
         for name, read in texts.items()
+    }
+    asked = set(stored["items_title_genres.safetensors"][1])
+    rest = [text for text in movies.title_genres(data.load(movies.USERS_OF).items) if text not in asked]
+    return stored | {
+        "items_title_genres_rest.safetensors": (Encoder(), rest),
+        "groups.safetensors": (Encoder(), [answer.text for answer in Store(movies.GROUPS, readonly=True)]),
     }
 
 

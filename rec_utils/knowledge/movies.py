@@ -54,21 +54,20 @@ def user_answers() -> dict[int, Response]:
     return {response.meta["user_id"]: response for response in Store(USERS, readonly=True)}
 
 
-def group_texts(requests: Sequence[Request | None]) -> list[str | None]:
+def group_answers(requests: Sequence[Request | None]) -> list[Response | None]:
     """The shipped answer to each request about a group; None for no request.
 
     Raises:
         UserError: a request was not answered; groups and answers belong together.
     """
-    store, texts = Store(GROUPS, readonly=True), []
-    for request in requests:
-        answer = store.get(request) if request else None
+    store = Store(GROUPS, readonly=True)
+    answers = [store.get(request) if request else None for request in requests]
+    for request, answer in zip(requests, answers, strict=True):
         if request and not answer:
             raise UserError(
                 f"{request.describe()} has no answer in {GROUPS.name}: other groups were asked about"
             )
-        texts.append(answer.text if answer else None)
-    return texts
+    return answers
 
 
 def title_genres(items: pd.DataFrame) -> list[str]:
@@ -98,7 +97,7 @@ def item_vectors(items: pd.DataFrame, text: str = "facts") -> tuple[np.ndarray, 
     """
     if "imdb" not in items:
         raise UserError("the items have no column imdb, by which knowledge about movies is found")
-    return _vectors(item_texts(items["imdb"], text), Encoder())
+    return text_vectors(item_texts(items["imdb"], text), Encoder())
 
 
 def user_vectors(user_ids: pd.Series, text: str = "preferences") -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +105,7 @@ def user_vectors(user_ids: pd.Series, text: str = "preferences") -> tuple[np.nda
 
     Texts with a history are read up to 512 tokens, the others up to the encoder's usual 256.
     """
-    return _vectors(user_texts(user_ids, text), user_encoder(text))
+    return text_vectors(user_texts(user_ids, text), user_encoder(text))
 
 
 def user_encoder(text: str) -> Encoder:
@@ -122,7 +121,8 @@ def _texts(
     return found.where(found.notna(), None)
 
 
-def _vectors(texts: pd.Series, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
+def text_vectors(texts: pd.Series, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [n, 384] float32 of `texts` and a mask [n] of those that are not None; the others get zeros."""
     has_text = texts.notna().to_numpy()
     table = np.zeros((len(texts), MINILM_DIM), np.float32)
     table[has_text] = vectors.encode(texts[has_text].tolist(), encoder)

@@ -15,14 +15,15 @@ files that REKI released; the vectors it clustered are unknown, so those here ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from rec_utils.clustering import Tree, cut, ward_tree
 from rec_utils.data import Dataset
+from rec_utils.errors import UserError
 from rec_utils.knowledge import movies, vectors
 from rec_utils.knowledge.encoder import MINILM_DIM
 from rec_utils.knowledge.prompts import MOVIE_FACTORS, group_traits
@@ -151,14 +152,37 @@ def text_vectors(dataset: Dataset, task: CTRTask, grouping: Grouping) -> np.ndar
     Raises:
         UserError: a group's request is not in the shipped store.
     """
-    texts = movies.group_texts(group_requests(dataset, task, grouping))
-    has_text = np.array([text is not None for text in texts])
-    table = np.zeros((len(texts), MINILM_DIM), np.float32)
-    table[has_text] = vectors.encode([text for text in texts if text is not None])
+    answers = movies.group_answers(group_requests(dataset, task, grouping))
+    has_text = np.array([answer is not None for answer in answers])
+    table = np.zeros((len(answers), MINILM_DIM), np.float32)
+    table[has_text] = vectors.encode([answer.text for answer in answers if answer])
     return grouping.spread(centred(table))
 
 
 # Controls
+
+
+def seeing_all(task: CTRTask) -> CTRTask:
+    """The leak to compare with: every rating, those to be predicted included, counts as prompt history."""
+    return replace(task, ratings=task.ratings.assign(in_prompt=True))
+
+
+def check_prompts_only(task: CTRTask, grouping: Callable[[CTRTask], Grouping]) -> None:
+    """Stop if groups or lists change when every rating behind the prompt histories is turned round.
+
+    Args:
+        task: with its ratings as they are.
+        grouping: how the groups are made of a task.
+
+    Raises:
+        UserError: they changed, so they were made of ratings that are to be predicted.
+    """
+    ratings = task.ratings
+    low, high = ratings["rating"].min(), ratings["rating"].max()
+    turned = ratings["rating"].where(ratings["in_prompt"], low + high - ratings["rating"])
+    one, other = grouping(task), grouping(replace(task, ratings=ratings.assign(rating=turned)))
+    if not (np.array_equal(one.group, other.group) and all(map(np.array_equal, one.items, other.items))):
+        raise UserError("groups leak: they depend on ratings behind the prompt histories")
 
 
 def title_means(grouping: Grouping, item_vectors: np.ndarray) -> np.ndarray:

@@ -22,7 +22,10 @@ def datasets(tmp_path_factory):
         yield {name: data.load(name) for name in ("ml-latest-small", "movietweetings")}
 
 
-@pytest.mark.parametrize(("file", "rows"), [("items.jsonl", 4323), ("users_ml-latest-small.jsonl", 610)])
+@pytest.mark.parametrize(
+    ("file", "rows"),
+    [("items.jsonl", 4323), ("users_ml-latest-small.jsonl", 610), ("groups_ml-latest-small.jsonl", 146)],
+)
 def test_every_line_is_bound_to_its_request(file, rows):
     """The key is recomputed, without our classes, from the system text in `prompts` and the line's prompt."""
     lines = [json.loads(line) for line in (BUNDLED / file).read_bytes().splitlines()]

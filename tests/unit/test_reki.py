@@ -9,11 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_ratings import dataset, random_dataset
 
+from rec_utils import data
 from rec_utils.errors import UserError
 from rec_utils.knowledge import movies
 from rec_utils.knowledge.prompts import MOVIE_FACTORS, SYSTEM
+from rec_utils.knowledge.store import Store
 from rec_utils.papers import kar, reki
-from rec_utils.papers.reki import Grouping, group_request, id_codes, shared_items, user_groups
+from rec_utils.papers.reki import (
+    Grouping,
+    check_prompts_only,
+    group_request,
+    id_codes,
+    seeing_all,
+    shared_items,
+    user_groups,
+)
 from rec_utils.samples import ctr_task
 
 
@@ -63,27 +73,43 @@ def test_lists_come_from_the_right_side_of_the_prompt_histories():
 # No rating of the future
 
 
-def changed_samples(task):
+def flipped(task):
     """The same task after every rating behind the prompt histories was turned round."""
     rating = task.ratings["rating"].where(task.ratings["in_prompt"], 6 - task.ratings["rating"])
     assert (rating != task.ratings["rating"]).any()
     return replace(task, ratings=task.ratings.assign(rating=rating))
 
 
-def same(one, other):
-    return np.array_equal(one.group, other.group) and all(map(np.array_equal, one.items, other.items))
-
-
 @pytest.mark.parametrize("liked", [True, False])
 def test_no_rating_behind_the_prompt_histories_reaches_a_group(liked):
     task = tiny()
     vectors = item_vectors(task)
-    clean = user_groups(task, vectors, 8, liked=liked)
-    assert same(clean, user_groups(changed_samples(task), vectors, 8, liked=liked))
-    # the same comparison finds the leak, if there is one
-    leaky = replace(task, ratings=task.ratings.assign(in_prompt=True))
-    turned = replace(changed_samples(task), ratings=changed_samples(task).ratings.assign(in_prompt=True))
-    assert not same(user_groups(leaky, vectors, 8, liked=liked), user_groups(turned, vectors, 8, liked=liked))
+    one = user_groups(task, vectors, 8, liked=liked)
+    other = user_groups(flipped(task), vectors, 8, liked=liked)
+    np.testing.assert_array_equal(one.group, other.group)
+    assert [items.tolist() for items in one.items] == [items.tolist() for items in other.items]
+    assert any(map(len, one.items))
+
+
+@pytest.mark.parametrize("liked", [True, False])
+def test_the_check_finds_the_leak_that_the_control_makes(liked):
+    task = tiny()
+    vectors = item_vectors(task)
+    check_prompts_only(task, lambda t: user_groups(t, vectors, 8, liked=liked))
+    with pytest.raises(UserError, match="leak"):
+        check_prompts_only(task, lambda t: user_groups(seeing_all(t), vectors, 8, liked=liked))
+
+
+def test_the_check_finds_lists_that_leak_from_sound_groups():
+    task = tiny()
+    group = user_groups(task, item_vectors(task), 8, liked=True).group
+
+    def lists_of_all(task):
+        chosen = task.ratings[task.ratings["rating"] >= task.like_from]
+        return Grouping(group, shared_items(group, *chosen[["user_row", "item_row"]].to_numpy().T))
+
+    with pytest.raises(UserError, match="leak"):
+        check_prompts_only(task, lists_of_all)
 
 
 def test_a_user_who_rejected_nothing_has_no_group_of_that_side():
@@ -193,10 +219,54 @@ def test_hein_takes_an_items_group_and_both_groups_of_the_user():
 # The shipped answers
 
 
-@pytest.mark.skipif(not movies.GROUPS.exists(), reason="no answers about groups are here")
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REC_DATA", str(tmp_path_factory.mktemp("data")))
+        found = data.load("ml-latest-small")
+        yield found, ctr_task(found, history_length=5, min_ratings=10, max_samples_per_user=200)
+
+
+@pytest.fixture(scope="module")
+def shipped_groups(small):
+    """The groups that were asked about, by (side, limit)."""
+    titles = reki.title_vectors(*small)
+    tree = reki.item_tree(titles)
+    groups = {("item", below): reki.item_groups(tree, below) for below in (200, 800)}
+    for side, liked in {"user_liked": True, "user_disliked": False}.items():
+        groups[side, 40] = user_groups(small[1], titles, 40, liked=liked)
+    return groups
+
+
+def test_the_shipped_answers_are_those_to_the_requests_that_the_data_give(small, shipped_groups):
+    asked = {}
+    for (side, below), grouping in shipped_groups.items():
+        for number, request in enumerate(reki.group_requests(*small, grouping)):
+            asked.setdefault(request.key, {"side": side, "below": below, "group": number})
+    answers = {answer.key: answer for answer in Store(movies.GROUPS, readonly=True)}
+    assert {key: dict(answer.meta) for key, answer in answers.items()} == asked
+    assert len(asked) == 81 + 21 + 22 + 23 - 1  # one group of films is the same at both sizes
+
+
+def test_every_row_with_a_group_has_the_vector_of_its_groups_answer(small, shipped_groups):
+    for grouping in shipped_groups.values():
+        table = reki.text_vectors(*small, grouping)
+        np.testing.assert_array_equal(table.any(axis=1), grouping.group >= 0)
+        assert len(np.unique(table[grouping.group >= 0], axis=0)) == len(grouping.items)
+
+
+def test_item_groups_share_out_all_films(small, shipped_groups):
+    """Every rated film is in exactly one group of each size, and no group reaches the limit."""
+    for below in (200, 800):
+        grouping = shipped_groups["item", below]
+        members = np.concatenate(grouping.items)
+        np.testing.assert_array_equal(np.sort(members), np.arange(len(small[1].item_ids)))
+        assert grouping.sizes().max() < below
+
+
 def test_groups_that_nobody_was_asked_about_are_named():
-    data = random_dataset(n_users=30, titles={100 + n: f"Unknown film {n}" for n in range(20)})
-    task = ctr_task(data, history_length=3)
+    unknown = random_dataset(n_users=30, titles={100 + n: f"Unknown film {n}" for n in range(20)})
+    task = ctr_task(unknown, history_length=3)
     grouping = user_groups(task, item_vectors(task), 31, liked=True)
     with pytest.raises(UserError, match=r"group_traits request .* has no answer in groups_ml-latest-small"):
-        reki.text_vectors(data, task, grouping)
+        reki.text_vectors(unknown, task, grouping)
