@@ -78,24 +78,40 @@ class Lists(Samples):
         )
 
 
-def rerank_lists(task: CTRTask, *, n_rated: int = 4, n_candidates: int = 10, seed: int = 12345) -> Lists:
+def rerank_lists(
+    task: CTRTask,
+    *,
+    catalogue: np.ndarray | None = None,
+    n_rated: int = 4,
+    n_candidates: int = 10,
+    seed: int = 12345,
+) -> Lists:
     """KAR's lists: blocks of a user's consecutive samples, filled up with random items, shuffled.
 
     A user's last block may be shorter; it is kept, as KAR's counts of lists show. Random items are uniform
-    over all items of the task; those that the user knows, or that stand in the list, are not excluded.
+    over the catalogue; those that the user knows, or that stand in the list, are not excluded.
 
     Args:
         task: the samples; a user's stand together and in order, as `ctr_task` makes them.
+        catalogue: rows of the items that lists are made of, samples of others being left out; None for all.
+            Where only popular items have a text, give those with one: else its presence gives away which
+            candidates are random.
         n_rated: rated items of a full block.
         n_candidates: length of a list, n.
         seed: of the random items and of the order in the lists; KAR's shuffle has 12345, too.
 
     Raises:
-        UserError: a list has no room for the rated items.
+        UserError: a list has no room for the rated items, or nothing is left to make lists of.
     """
     if not 1 <= n_rated <= n_candidates:
         raise UserError(f"n_rated must lie between 1 and n_candidates = {n_candidates}, not at {n_rated}")
     samples = task.samples
+    if catalogue is None:
+        catalogue = np.arange(len(task.item_ids))
+    else:
+        samples = samples.select(torch.from_numpy(np.isin(samples.item_row.numpy(), catalogue)))
+    if len(samples) == 0:
+        raise UserError("no sample is of an item of the catalogue")
     user = samples.user_row.numpy()
     begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
     place = np.arange(len(user)) - np.repeat(begin, np.diff(np.r_[begin, len(user)]))
@@ -104,7 +120,7 @@ def rerank_lists(task: CTRTask, *, n_rated: int = 4, n_candidates: int = 10, see
 
     rng = np.random.default_rng(seed)
     shape = (np.count_nonzero(opens), n_candidates)
-    item_row = rng.integers(len(task.item_ids), size=shape)
+    item_row = catalogue[rng.integers(len(catalogue), size=shape)]
     label, rated = np.zeros(shape, np.float32), np.zeros(shape, bool)
     item_row[row, column] = samples.item_row.numpy()
     label[row, column] = samples.label.numpy()

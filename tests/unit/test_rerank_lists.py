@@ -78,6 +78,20 @@ def test_random_items_are_uniform_and_places_are_shuffled():
     assert not torch.equal(other.item_row, lists.item_row)
 
 
+def test_lists_can_be_made_of_a_part_of_the_catalogue(task):
+    catalogue = np.arange(3, 40, 2)
+    lists = rerank_lists(task, catalogue=catalogue)
+    assert set(lists.item_row.flatten().tolist()) == set(catalogue)
+    inside = torch.from_numpy(np.isin(task.samples.item_row, catalogue))
+    assert lists.rated.sum() == inside.sum()
+    assert lists.label.sum() == task.samples.label[inside].sum()
+    for user in lists.user_row.unique():
+        counts = lists.rated[lists.user_row == user].sum(1)
+        assert (counts[:-1] == 4).all() and counts[-1] > 0
+    with pytest.raises(UserError, match="no sample is of an item of the catalogue"):
+        rerank_lists(task, catalogue=np.array([], int))
+
+
 @pytest.mark.parametrize("n_rated", [0, 11])
 def test_a_list_must_hold_its_rated_items(task, n_rated):
     with pytest.raises(UserError, match="n_rated must lie between 1 and n_candidates = 10"):
