@@ -55,7 +55,6 @@ STUDIES: list[str] = ["history", "users", "selection", "batches", "summaries"]  
 SHARED: int = 1  # experts that see both sides
 DEDICATED: int = 0  # experts of each side alone
 LR: float = 1e-3  # learning rate of Adam at the first step; it falls to 0, but for the selection study
-BATCH_SIZE: int = 1024  # samples a step, but for the selection study
 DROPOUT: float = 0.2  # in backbone and experts
 
 # %% [markdown]
@@ -148,7 +147,9 @@ from rec_utils.knowledge.vectors import permuted
 from rec_utils.stats import draw_auc
 from rec_utils.training import TrainConfig
 
-config = TrainConfig(lr=LR, lr_decay=True, max_epochs=size["epochs"], batch_size=BATCH_SIZE, seed=SEED)
+config = TrainConfig(
+    lr=LR, lr_decay=True, max_epochs=size["epochs"], batch_size=size["batch_size"], seed=SEED
+)
 split = {"valid_share": size["valid_share"], "resume": PROFILE == "paper"}
 boot = {"n_boot": size["n_boot"], "seed": SEED}
 evidence = {}
@@ -172,6 +173,11 @@ def arms_at(length: int) -> dict:
 #
 # Base, KAR and plain features with a recent history of different lengths. All arms have the same split and settings,
 # keep the epoch with the lowest LogLoss on the same validation users, and are scored on the same bootstrap over users.
+#
+# ## Experiment 2: what explains the gain
+#
+# The same fits as differences. What is left of KAR's gain when the base sees the same prompt history, or more
+# recent ratings?
 
 # %% tags=["nbval-ignore-output"]
 FIVE, LONG = size["histories"][0], 30
@@ -198,12 +204,6 @@ if "history" in STUDIES:
     )
     figure = plots.gain_by_bin(levels, ylabel="AUC", null=at_five["base"])
     plots.show(figure, "01_kar_protocol", "history", levels, caption)
-
-# %% [markdown]
-# ## Experiment 2: what explains the gain
-#
-# The same fits as differences. What is left of KAR's gain when the base sees the same prompt history, or more
-# recent ratings?
 
 # %% tags=["nbval-ignore-output"]
 if "history" in STUDIES:
@@ -386,7 +386,7 @@ if "summaries" in STUDIES and on_ml1m:
         )
     rivals["permuted summaries"] = kar.arm({"user": permuted(told["user"], SEED)}, **settings, **adaptor)
     summed = holdout_fit(
-        outside, rivals, test_users, config=replace(config, batch_size=BATCH_SIZE // 4), **split
+        outside, rivals, test_users, config=replace(config, batch_size=config.batch_size // 4), **split
     )
     run.table("scores outside the fold", summed.scores())
 
@@ -418,24 +418,35 @@ if "summaries" in STUDIES and on_ml1m:
     plots.show(figure, "01_kar_protocol", "summaries", sum_table, caption)
 
 # %% [markdown]
+# ## Paper against ours
+#
+# On MovieLens-1M only, from the recorded runs; on the small data the table has the paper's side alone.
+
+# %% tags=["nbval-ignore-output"]
+recorded, ours = records.tables("01_kar_protocol", "paper"), {}
+if "history" in recorded:
+    of_din = recorded["history"].query("backbone == 'DIN' and seed == 0").set_index(["arm", "bin"])["value"]
+    for backbone, rows in recorded["contrasts"].query("claim == 'gain'").groupby("backbone"):
+        gains = [stats.Interval(*row, level=0.95, n=604) for row in rows[["value", "low", "high"]].to_numpy()]
+        ours[f"gain-{backbone.lower()}"] = stats.over_seeds(gains)
+    ours |= {"din-base": of_din["base", "5"], "din-kar": of_din["KAR", "5"]}
+report.paper_vs_ours(card, ours, "MovieLens-1M, KAR's split, chosen on validation users")
+
+# %% [markdown]
 # ## Figure: the recorded runs on MovieLens-1M
 #
 # KAR's samples and test users, 835,189 and 604 of them. One line an arm, from the records in `figures/records/01_kar_protocol`.
 
 # %% tags=["nbval-ignore-output"]
-recorded = records.tables("01_kar_protocol", "paper")
 if "history" in recorded:
     ml1m_levels = recorded["history"].query("seed == 0 and arm != 'item texts'").copy()
     ml1m_levels["by"] = ml1m_levels["backbone"] + ": recent ratings that it sees"
-    of_din = ml1m_levels.query("backbone == 'DIN'").set_index(["arm", "bin"])["value"]
     caption = (
         f"MovieLens-1M, n = {ml1m_levels['n'].iloc[0]:,} samples of 604 test users, 95 % intervals, one run a backbone. DIN with 5 ratings: base "
         f"{of_din['base', '5']:.4f}, KAR {of_din['KAR', '5']:.4f}, plain features {of_din['plain features', '5']:.4f}; base with 30: {of_din['base', '30']:.4f}."
     )
     figure = plots.gain_by_bin(ml1m_levels, ylabel="AUC", null=of_din["base", "5"])
     plots.show(figure, "01_kar_protocol", "ml1m_history", ml1m_levels, caption)
-
-# %% tags=["nbval-ignore-output"]
 for name in ("contrasts", "selection", "batches", "summaries"):
     if name in recorded:
         shown = recorded[name]
@@ -445,20 +456,6 @@ for name in ("contrasts", "selection", "batches", "summaries"):
         ]
         columns = [c for c in ("backbone", "seed", "group", "label", "change of AUC (%)") if c in shown]
         display(Markdown(f"**MovieLens-1M, recorded: {name}**"), shown[columns].set_index("label"))
-
-# %% [markdown]
-# ## Paper against ours
-#
-# On MovieLens-1M only, from the recorded runs; on the small data the table has the paper's side alone.
-
-# %% tags=["nbval-ignore-output"]
-ours = {}
-if "contrasts" in recorded:
-    for backbone, rows in recorded["contrasts"].query("claim == 'gain'").groupby("backbone"):
-        gains = [stats.Interval(*row, level=0.95, n=604) for row in rows[["value", "low", "high"]].to_numpy()]
-        ours[f"gain-{backbone.lower()}"] = stats.over_seeds(gains)
-    ours |= {"din-base": of_din["base", "5"], "din-kar": of_din["KAR", "5"]}
-report.paper_vs_ours(card, ours, "MovieLens-1M, KAR's split, chosen on validation users")
 
 # %% [markdown]
 # ## Verdicts

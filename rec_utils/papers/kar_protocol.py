@@ -79,12 +79,12 @@ def prompt_fields(task: CTRTask, rows: pd.DataFrame | None = None) -> Tensor:
     """
     rows = task.prompts if rows is None else rows
     samples = task.samples
-    user = rows["user_row"].to_numpy()
-    place = rows.groupby("user_row").cumcount().to_numpy()
+    user = torch.tensor(rows["user_row"].to_numpy())
+    place = torch.tensor(rows.groupby("user_row").cumcount().to_numpy())
     liked = torch.tensor((rows["rating"] >= task.like_from).to_numpy())[:, None]
     fields = samples.item_fields[torch.tensor(rows["item_row"].to_numpy())]
     rating = samples.rating_ids[torch.tensor(rows.index.to_numpy())][:, None]
-    ids = torch.zeros(len(task.user_ids), 2 * samples.n_fields + 1, place.max() + 1, dtype=torch.int64)
+    ids = torch.zeros(len(task.user_ids), 2 * samples.n_fields + 1, int(place.max()) + 1, dtype=torch.int64)
     ids[user, :, place] = torch.cat([fields * liked, fields * ~liked, rating], dim=1)
     return ids
 

@@ -22,7 +22,7 @@ def test_fields_hold_the_liked_and_the_other_items_and_the_levels_of_the_prompt_
     ids = prompt_fields(task)
     assert ids.shape == (12, 5, 6)  # (12 + 1) // 2 ratings a prompt
     for user, rows in task.prompts.groupby("user_row"):
-        fields = task.samples.item_fields[rows["item_row"].to_numpy()].tolist()
+        fields = task.samples.item_fields[torch.tensor(rows["item_row"].to_numpy())].tolist()
         liked = (rows["rating"] >= 4).tolist()
         for place, ((item, genre), like) in enumerate(zip(fields, liked, strict=True)):
             shown = [item, genre, 0, 0] if like else [0, 0, item, genre]
