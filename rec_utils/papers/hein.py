@@ -8,6 +8,7 @@ the rows, in a fraction of the time. Only dropout inside the experts differs, wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +21,7 @@ from rec_utils.batches import Batch, CTRSamples
 from rec_utils.crossfit import Arm
 from rec_utils.ctr import CTRModel
 from rec_utils.papers.kar import HybridExpertAdaptor
+from rec_utils.papers.reki import Grouping, id_codes, title_means
 
 #: One side's knowledge: vectors [G, m] of its groups and the group [R] of each item or user, -1 for none.
 Side = tuple[np.ndarray, np.ndarray]
@@ -53,6 +55,23 @@ class HEIN(nn.Module):
             row = batch.item_row if name == "item" else batch.user_row
             dense.append(adapted.index_select(0, getattr(self, f"group_{name}")[row]))
         return self.backbone(batch, torch.cat(dense, dim=-1))
+
+
+def title_sides(groupings: Mapping[str, Grouping], item_vectors: np.ndarray) -> dict[str, Side]:
+    """No language model: the mean of the vectors [I, m] of each group's items, see `reki.title_means`."""
+    means = {name: title_means(_groups_alone(made), item_vectors) for name, made in groupings.items()}
+    return {name: (means[name], made.group) for name, made in groupings.items()}
+
+
+def id_sides(groupings: Mapping[str, Grouping]) -> dict[str, Side]:
+    """No text: the groups' numbers, to be embedded by the adaptor's first layer, see `reki.id_codes`."""
+    codes = id_codes({name: _groups_alone(made) for name, made in groupings.items()})
+    return {name: (codes[name], made.group) for name, made in groupings.items()}
+
+
+def _groups_alone(grouping: Grouping) -> Grouping:
+    """The groups themselves as rows, each in its own group."""
+    return replace(grouping, group=np.arange(len(grouping.items)))
 
 
 def arm(

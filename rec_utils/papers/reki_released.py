@@ -238,6 +238,7 @@ def _audit_row(groups: Groups) -> dict[str, object]:
         "size max": int(groups.sizes.max()),
         "groups of one": int((groups.sizes == 1).sum()),
         "prompts without a title": int(groups.empty.sum()),
+        "points in their groups": int(groups.sizes[groups.empty].sum()),
         "prompt tokens": int(answers["prompt_tokens"].sum()),
         "answer tokens": int(answers["completion_tokens"].sum()),
         "mean answer characters": round(float(said.len().mean())),

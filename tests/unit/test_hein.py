@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_ratings import random_dataset
 
-from rec_utils.papers import hein, kar
+from rec_utils.papers import hein, kar, reki
 from rec_utils.papers.reki import Grouping
 from rec_utils.samples import ctr_task
 
@@ -62,3 +62,19 @@ def test_a_users_groups_and_an_items_group_each_matter(task):
         rows = (batch.item_row if name == "item" else batch.user_row).numpy()
         assert changed.any()
         assert not changed[(np.roll(group, 1) == group)[rows]].any()
+
+
+def test_controls_are_those_of_rows_one_vector_a_group():
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(9, 4))
+    groupings = {
+        "item": Grouping(np.arange(9) % 3, [np.arange(start, 9, 3) for start in range(3)]),
+        "user+": Grouping(np.array([1, 0, -1, 1]), [np.array([2, 5]), np.array([], int)]),
+    }
+    by_id = reki.id_codes(groupings)
+    for name, (table, group) in hein.id_sides(groupings).items():
+        assert len(table) == len(groupings[name].items)
+        np.testing.assert_array_equal(Grouping(group, groupings[name].items).spread(table), by_id[name])
+    for name, (table, group) in hein.title_sides(groupings, vectors).items():
+        spread = Grouping(group, groupings[name].items).spread(table)
+        np.testing.assert_array_equal(spread, reki.title_means(groupings[name], vectors))

@@ -65,7 +65,8 @@ def test_answers_are_read_in_the_order_of_their_groups(files):
 def test_the_audit_counts_what_stands_in_the_files(files):
     (row,) = rr.audit([rr.read_groups("amz", "item", files)]).to_dict("records")
     expected = {"points": 5, "T": 80, "groups": 3, "size min": 1, "size median": 1, "size max": 3}
-    expected |= {"groups of one": 2, "prompts without a title": 1, "prompt tokens": 30, "answer tokens": 60}
+    expected |= {"groups of one": 2, "prompts without a title": 1, "points in their groups": 1}
+    expected |= {"prompt tokens": 30, "answer tokens": 60}
     expected |= {"asked for book factors": 3, "speak of movies and books": 1}
     expected |= {"decline or ask for titles": 1, "under 400 characters": 2}
     assert {name: row[name] for name in expected} == expected
