@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
 from rec_utils.resume import remembered
 from rec_utils.splits import fold_masks
-from rec_utils.training import TrainConfig, predict, run_jobs
+from rec_utils.training import FitResult, TrainConfig, predict, run_jobs
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def holdout_fit(
     if not masks[2].any():
         raise UserError("no test user has a sample")
 
-    def run(arm: str) -> tuple[np.ndarray, Any, np.ndarray]:
+    def run(name: str, arm: Arm) -> tuple[np.ndarray, FitResult, np.ndarray]:
         predictions = []
 
         def watch(model: nn.Module, test: Samples) -> dict[str, float]:
@@ -77,10 +76,11 @@ def holdout_fit(
             label = test.label.cpu().numpy()
             return {"test_auc": auc(label, predictions[-1]), "test_logloss": logloss(label, predictions[-1])}
 
-        predicted, result = fit_arm(samples, arms[arm], masks, config, watch if every_epoch else None)
+        predicted, result = fit_arm(samples, arm, masks, config, watch if every_epoch else None)
         return predicted, result, np.array(predictions)
 
-    jobs = [{"arm": name} for name in arms]
+    # an arm is an argument, not held, so that a finished fit is found again when other arms join
+    jobs = [{"name": name, "arm": arm} for name, arm in arms.items()]
     fits = run_jobs(remembered(run) if resume else run, jobs, workers, "fits")
     results = dict(zip(arms, fits, strict=True))
     index = np.flatnonzero(masks[2])

@@ -152,7 +152,7 @@ def fit_three_ways(
         "<arm>, user by user", as the released loader serves them, or "<arm>, mixed": [n] probabilities each.
     """
 
-    def run(arm: str) -> dict[str, np.ndarray]:
+    def run(name: str, arm: Arm) -> dict[str, np.ndarray]:
         kept = []
 
         def watch(model: nn.Module, test: CTRSamples) -> dict[str, float]:
@@ -160,13 +160,14 @@ def fit_three_ways(
             mixed = np.empty(len(test))
             mixed[order.numpy()] = predict_as_released(model, test.select(order), batch_size)
             in_order = predict_as_released(model, test, batch_size)
-            kept.append({f"{arm}, user by user": in_order, f"{arm}, mixed": mixed})
+            kept.append({f"{name}, user by user": in_order, f"{name}, mixed": mixed})
             return {}
 
-        plain, fit = fit_arm(samples, arms[arm], masks, config, watch)
-        return {f"{arm}, running averages": plain} | kept[fit.best_epoch - 1]
+        plain, fit = fit_arm(samples, arm, masks, config, watch)
+        return {f"{name}, running averages": plain} | kept[fit.best_epoch - 1]
 
-    results = run_jobs(remembered(run) if resume else run, [{"arm": arm} for arm in arms], progress="fits")
+    jobs = [{"name": name, "arm": arm} for name, arm in arms.items()]
+    results = run_jobs(remembered(run) if resume else run, jobs, progress="fits")
     return {name: probability for result in results for name, probability in result.items()}
 
 

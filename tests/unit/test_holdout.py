@@ -110,3 +110,19 @@ def test_fewer_training_users_are_tested_on_the_same_samples(tested_users):
 def test_a_split_without_a_part_is_refused(test, message):
     with pytest.raises(UserError, match=message):
         holdout_fit(samples(), ARMS, test, valid_share=0.25, config=CONFIG)
+
+
+def test_a_resumed_comparison_fits_only_the_arms_that_are_new(tmp_path, monkeypatch, tested_users):
+    monkeypatch.setenv("REC_RUNS", str(tmp_path))
+    stored = tmp_path / "jobs"
+    made, split = samples(), {"valid_share": 0.25, "config": CONFIG, "resume": True}
+    first = holdout_fit(made, {"LR": ARMS["LR"]}, tested_users, **split)
+    before = {path: path.stat().st_mtime_ns for path in stored.iterdir()}
+    both = holdout_fit(made, ARMS, tested_users, **split)
+    assert {path: path.stat().st_mtime_ns for path in stored.iterdir() if path in before} == before
+    assert (len(before), len(list(stored.iterdir()))) == (1, 2)
+    np.testing.assert_array_equal(first.probability["LR"], both.probability["LR"])
+    fresh = holdout_fit(made, ARMS, tested_users, valid_share=0.25, config=CONFIG)
+    np.testing.assert_array_equal(both.probability["DIN"], fresh.probability["DIN"])
+    other = holdout_fit(made, {"LR": ARMS["LR"]}, ~tested_users, **split)
+    assert len(other.label) != len(first.label)
