@@ -10,7 +10,7 @@ from rec_utils.knowledge import __main__ as command
 from rec_utils.knowledge import encoder as encoder_module
 from rec_utils.knowledge import vectors
 from rec_utils.knowledge.__main__ import shipped_texts
-from rec_utils.knowledge.encoder import Encoder, minilm_folder
+from rec_utils.knowledge.encoder import Encoder, minilm_folder, token_counts
 
 FLOAT16 = 2.0**-11  # relative error of float16; components of unit vectors are below 1
 
@@ -78,6 +78,19 @@ def test_texts_are_cut_at_the_limit_and_the_limit_is_part_of_the_identity(minilm
     np.testing.assert_allclose(cut[0], cut[1], atol=2e-6)
     assert np.abs(longer.encode([long], progress=False) - cut[1]).max() > 1e-3
     assert longer.fingerprint != minilm.fingerprint
+
+
+def test_tokens_are_counted_whole(minilm):
+    """Reference: the tokenizer of transformers, without its limit."""
+    from transformers import AutoTokenizer
+
+    texts = ["Heat", "", "Rashômon (1950)\nGenres: Crime|Drama", "word " * 700]
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
+    expected = [
+        len(tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]) for text in texts
+    ]
+    np.testing.assert_array_equal(token_counts(texts), expected)
+    assert expected[-1] == 700
 
 
 def test_stored_vectors_need_no_model():

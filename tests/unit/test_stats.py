@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -189,6 +190,18 @@ def test_over_seeds_holds_the_spread_of_users_and_of_seeds():
     assert stats.over_seeds(seeds[:1]) == seeds[0]
 
 
+def test_pooled_rows_are_over_seeds_of_each_key_in_order():
+    first, second = stats.Interval(1.0, 0.5, 1.5, 0.95, 9), stats.Interval(2.0, 1.0, 3.0, 0.95, 9)
+    rows = [("b", 2, first), ("a", 1, first), ("b", 2, second), ("b", 3, second)]
+    table = pd.DataFrame({"arm": arm, "size": size} | vars(interval) for arm, size, interval in rows)
+    pooled = stats.pool_rows(table, ["arm", "size"])
+    expected = [("b", 2, [first, second]), ("a", 1, [first]), ("b", 3, [second])]
+    pd.testing.assert_frame_equal(
+        pooled,
+        pd.DataFrame({"arm": a, "size": n} | vars(stats.over_seeds(found)) for a, n, found in expected),
+    )
+
+
 def test_over_seeds_refuses_nothing_and_mixed_levels():
     interval = stats.Interval(0.1, 0.0, 0.2, 0.95, 600)
     with pytest.raises(UserError, match="at least one"):
@@ -225,7 +238,9 @@ def test_values_that_have_no_mean_over_users_are_refused(values, text):
 
 
 def test_difference_of_parts_adds_the_facing_half_widths_as_squares():
-    difference = stats.difference_of_parts(stats.Interval(5, 2, 6, 0.95, 40), stats.Interval(1, -1, 5, 0.95, 30))
+    difference = stats.difference_of_parts(
+        stats.Interval(5, 2, 6, 0.95, 40), stats.Interval(1, -1, 5, 0.95, 30)
+    )
     assert difference == stats.Interval(4, 4 - 5, 4 + math.hypot(1, 2), 0.95, 30)
     with pytest.raises(UserError, match="one level"):
         stats.difference_of_parts(stats.Interval(5, 2, 6, 0.95, 40), stats.Interval(1, -1, 5, 0.9, 30))
