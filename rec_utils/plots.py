@@ -117,6 +117,28 @@ def gain_by_bin(table: pd.DataFrame, *, ylabel: str, null: float = 0.0) -> Figur
     return fig
 
 
+def ranked(table: pd.DataFrame, *, xlabel: str, ylabel: str) -> Figure:
+    """Values of each group from the largest to the smallest: how unequal are they?
+
+    Args:
+        table: columns group and value; groups are drawn in order of appearance.
+        xlabel: what is ranked.
+        ylabel: what is measured, with its unit.
+    """
+    _need(table, "group", "value")
+    style()
+    fig, ax = plt.subplots(figsize=(7, 3.2))
+    for index, (group, part) in enumerate(table.groupby("group", sort=False)):
+        values = np.sort(part["value"])[::-1]
+        look = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+        ax.plot(np.arange(1, len(values) + 1), values, label=str(group), markersize=3, **look)
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    _legend(fig, ax)
+    return fig
+
+
 def save(fig: Figure, notebook: str, name: str, data: pd.DataFrame, caption: str) -> str:
     """Write `<output_dir>/<notebook>/<name>.png` and `.csv`; return the caption.
 

@@ -77,6 +77,14 @@ def test_bins_draw_a_panel_a_binning_with_the_sizes():
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["facts", "both"]
 
 
+def test_ranks_draw_each_group_from_its_largest_value():
+    table = pd.DataFrame({"group": ["b", "a", "b", "b", "a"], "value": [2.0, 7.0, 9.0, 4.0, 8.0]})
+    ax = plots.ranked(table, xlabel="rank", ylabel="size").axes[0]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert lines == {"b": [[1, 9], [2, 4], [3, 2]], "a": [[1, 8], [2, 7]]}
+    assert list(lines) == ["b", "a"]
+
+
 def test_a_missing_column_is_named():
     with pytest.raises(UserError, match="no column 'low'; it has label, value, high, group"):
         plots.forest(GAINS.drop(columns="low"), xlabel="gain")
