@@ -1,6 +1,7 @@
 """REKI: a language model describes groups of items and of users instead of every single one.
 
-Xi et al., "REKI", ACM TORS 2025, arXiv 2408.10520, by the authors of KAR. *Individual* extraction is KAR's:
+Xi et al., "Efficient and Deployable Knowledge Infusion for Open-World Recommendations via Large Language
+Models", ACM TORS 2025, arXiv 2408.10520, by the authors of KAR. *Individual* extraction is KAR's:
 one request a user and one an item (`rec_utils.papers.kar`). *Collective* extraction asks once a group:
 
 1. *Grouping*: items are clustered by their vectors; users twice, by the mean vector of what they liked and
