@@ -134,7 +134,7 @@ def shared_items(
     of, items = (counts.index.get_level_values(name).to_numpy() for name in ("group", "item"))
     single = np.bincount(group[group >= 0]) == 1
     kept = (of >= 0) & ((counts.to_numpy() >= min_users) | single[of])
-    return [items[kept & (of == g)] for g in range(len(single))]
+    return np.split(items[kept], np.searchsorted(of[kept], np.arange(1, len(single))))
 
 
 # 2 Extraction
