@@ -209,16 +209,6 @@ def load(
     return sorted(records, key=lambda r: (r.notebook, PROFILES.index(r.profile), r.run_id))
 
 
-def grid(notebook: str, profile: str, parameter: str, metric: str) -> dict[str, float | Interval]:
-    """A metric by the values of one parameter, over the runs in which no other parameter was changed."""
-    return {
-        str(record.parameters[parameter]): record.metrics[metric]
-        for record in load(notebook, profile)
-        if record.run_id in (profile, f"{profile}-{parameter}={record.parameters.get(parameter)}")
-        and metric in record.metrics
-    }
-
-
 def tables(notebook: str, profile: str) -> dict[str, pd.DataFrame]:
     """The tables of all runs of a notebook at a profile by name, those of one name below each other."""
     found: dict[str, list[pd.DataFrame]] = {}
@@ -228,17 +218,25 @@ def tables(notebook: str, profile: str) -> dict[str, pd.DataFrame]:
     return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
 
 
-def other_seeds(run: Run) -> list[Record]:
-    """Records of the same notebook, profile and parameters as `run` with other values of SEED."""
+def siblings(run: Run, *free: str) -> list[Record]:
+    """Records of the same notebook and profile whose parameters differ from those of `run` in `free` alone.
 
-    def but_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in parameters.items() if name != "SEED"}
+    The record of the run itself, if an earlier one was stored, is not among them.
+    """
+
+    def fixed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in parameters.items() if name not in free}
 
     return [
         record
         for record in load(run.notebook, run.profile)
-        if but_seed(record.parameters) == but_seed(run.parameters) and record.parameters != run.parameters
+        if fixed(record.parameters) == fixed(run.parameters) and record.parameters != run.parameters
     ]
+
+
+def other_seeds(run: Run) -> list[Record]:
+    """Records of the same notebook, profile and parameters as `run` with other values of SEED."""
+    return siblings(run, "SEED")
 
 
 def add_cell_seconds(path: Path, seconds: Iterable[float]) -> None:

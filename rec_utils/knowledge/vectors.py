@@ -83,6 +83,25 @@ def _bundled(fingerprint: str) -> dict[bytes, np.ndarray]:
     return known
 
 
+def tfidf(texts: Sequence[str | None], dim: int = 384, seed: int = 0) -> np.ndarray:
+    """Vectors [n, dim] float32 of words: TF-IDF and a truncated SVD, fitted on these texts; zeros for None.
+
+    A stand-in for a neural encoder: it knows which words a text shares with others, not what they mean.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    has_text = np.array([text is not None for text in texts])
+    words = TfidfVectorizer(sublinear_tf=True, min_df=2, stop_words="english").fit_transform(
+        [text for text in texts if text is not None]
+    )
+    if dim >= min(words.shape):
+        raise UserError(f"dim must be below {min(words.shape)} for {words.shape[0]} texts, not {dim}")
+    table = np.zeros((len(texts), dim), np.float32)
+    table[has_text] = TruncatedSVD(dim, random_state=seed).fit_transform(words)
+    return table
+
+
 def permuted(vectors: np.ndarray, seed: int) -> np.ndarray:
     """Vectors [n, m] dealt out at random among the rows that have one: the right texts at the wrong rows."""
     rows = np.flatnonzero(vectors.any(axis=1))

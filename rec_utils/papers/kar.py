@@ -31,27 +31,42 @@ from rec_utils.ctr import CTRModel
 from rec_utils.data import Dataset
 from rec_utils.errors import UserError
 from rec_utils.knowledge import movies
-from rec_utils.knowledge.vectors import centred
+from rec_utils.knowledge.vectors import centred, tfidf
 from rec_utils.samples import CTRTask
 from rec_utils.settings import check_choice
 
 ADAPTORS = ("HEA", "MoE", "MLP")
 
 
-def item_vectors(dataset: Dataset, task: CTRTask, text: str = "facts") -> np.ndarray:
-    """r_i [I, m], centred; zeros for an item without a text. `text` is a key of `movies.ITEM_TEXTS`."""
+ENCODERS = ("MiniLM", "TF-IDF")
+
+
+def item_vectors(dataset: Dataset, task: CTRTask, text: str = "facts", encoder: str = "MiniLM") -> np.ndarray:
+    """r_i [I, m], centred; zeros for an item without a text.
+
+    `text` is a key of `movies.ITEM_TEXTS`, `encoder` one of `ENCODERS`.
+    """
+    check_choice("encoder", encoder, ENCODERS)
     items = dataset.items.set_index("item_id").loc[task.item_ids]
+    if encoder == "TF-IDF":
+        return centred(tfidf(movies.item_texts(items["imdb"], text).tolist()))
     return centred(movies.item_vectors(items, text)[0])
 
 
-def user_vectors(dataset: Dataset, task: CTRTask, text: str = "preferences") -> np.ndarray:
-    """r_u [U, m], centred, of the task's users. `text` is a key of `movies.USER_TEXTS`.
+def user_vectors(
+    dataset: Dataset, task: CTRTask, text: str = "preferences", encoder: str = "MiniLM"
+) -> np.ndarray:
+    """r_u [U, m], centred, of the task's users.
+
+    `text` is a key of `movies.USER_TEXTS`, `encoder` one of `ENCODERS`.
 
     Raises:
         UserError: nobody wrote texts about the users of this data set.
     """
     if dataset.name != movies.USERS_OF:
         raise UserError(f"there are texts about the users of {movies.USERS_OF} only, not of {dataset.name}")
+    if check_choice("encoder", encoder, ENCODERS) == "TF-IDF":
+        return centred(tfidf(movies.user_texts(pd.Series(task.user_ids), text).tolist()))
     return centred(movies.user_vectors(pd.Series(task.user_ids), text)[0])
 
 
@@ -230,6 +245,6 @@ def arm(
             torch.default_generator.manual_seed(seed)
             adaptor = HybridExpertAdaptor(list(vectors), m, **adaptor_settings)
         base = ctr.build(backbone, samples, dense_dim=adaptor.out_dim, seed=seed, **backbone_settings)
-        return KAR(base, adaptor, {side: torch.from_numpy(table) for side, table in vectors.items()})
+        return KAR(base, adaptor, {side: torch.tensor(table) for side, table in vectors.items()})
 
     return Arm(build, history_length, train_users, training=dict(training))

@@ -201,3 +201,14 @@ def test_any_other_encoder_is_known_by_its_weights(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(table, axis=1), 1, atol=1e-3)
     with pytest.raises(UserError, match=r"encoder .*nothing.* could not be loaded"):
         Encoder(str(tmp_path / "nothing")).encode(["a"])
+
+
+def test_tfidf_puts_texts_that_share_words_close_together():
+    films = ["a slow war film", "a slow war drama", "a fast comedy", "a fast comedy film"]
+    table = vectors.tfidf([*films, None], dim=2)
+    assert table.shape == (5, 2) and table.dtype == np.float32
+    assert not table[4].any()
+    near = table @ table.T
+    assert near[0, 1] > 2 * near[0, 2] and near[2, 3] > 2 * near[1, 2]
+    with pytest.raises(UserError, match="dim must be below"):
+        vectors.tfidf(films, dim=40)

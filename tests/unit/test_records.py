@@ -162,15 +162,24 @@ def test_load_sorts_filters_and_prefers_the_later_folder(folder, tmp_path):
     assert [r.run_id for r in records.load("00_start_here", "paper")] == ["paper"]
 
 
-def test_grid_takes_the_runs_in_which_only_that_parameter_changed(folder):
+def test_siblings_differ_in_the_named_parameters_alone(folder):
+    for changed in ({}, {"BACKBONE": "DCNv2"}, {"BACKBONE": "FM", "SEED": 1}, {"SEED": 2}):
+        finished(**changed)
+    run = records.start("01_kar", "laptop", DEFAULTS, DEFAULTS)
+    assert [r.run_id for r in records.siblings(run, "BACKBONE")] == ["laptop-BACKBONE=DCNv2"]
+    assert [r.run_id for r in records.other_seeds(run)] == ["laptop-SEED=2"]
+    both = records.siblings(run, "BACKBONE", "SEED")
+    assert {r.run_id for r in both} == {"laptop-BACKBONE=DCNv2", "laptop-BACKBONE=FM-SEED=1", "laptop-SEED=2"}
+    of_dcn = records.start("01_kar", "laptop", DEFAULTS | {"BACKBONE": "DCNv2"}, DEFAULTS)
+    assert [r.run_id for r in records.siblings(of_dcn, "BACKBONE")] == ["laptop"]
+
+
+def test_tables_of_all_runs_stand_below_each_other(folder):
     finished()
-    finished(BACKBONE="DCNv2")
-    finished(BACKBONE="FM", SEED=1)
-    finished(SEED=2)
-    grid = records.grid("01_kar", "laptop", "BACKBONE", "gain")
-    assert set(grid) == {"DIN", "DCNv2"}
-    assert grid["DCNv2"] == Interval(0.65, 0.4, float("inf"), 0.95, 610)
-    assert records.grid("01_kar", "laptop", "BACKBONE", "loss") == {}
+    finished(SEED=1)
+    records.start("01_kar", "smoke", DEFAULTS, DEFAULTS).finish()
+    assert records.tables("01_kar", "laptop")["arms"]["n"].tolist() == [1, 2, 1, 2]
+    assert records.tables("01_kar", "smoke") == {}
 
 
 def test_cell_times_are_added_to_a_written_record(folder):
