@@ -106,7 +106,7 @@ past = [r for r in records.load(NAME, "paper") if r.run_id in ("paper", f"paper-
 tables = {} if PAPER else dict(past[0].tables)
 groups = [rr.read_groups(name, side) for name in rr.DATASETS for side in rr.SIDES] if PAPER else []
 ml1m = {side.side: side for side in groups if side.dataset == "ml-1m"}
-origin = "this run" if PAPER else "recorded on MovieLens-1M"
+origin = "computed in this run" if PAPER else "recorded"
 
 
 def counted(name, make):
@@ -216,8 +216,8 @@ print(f"{len(batch.label)} samples -> {tuple(model(batch).shape)} logits")
 
 # %%
 audit = counted("audit", lambda: rr.audit(groups))
-print(f"Counts: {origin}" + ("" if PAPER else " and Amazon-Books"))
-audit.set_index(["data set", "side"]).T
+print(f"Released files of MovieLens-1M and Amazon-Books, {origin}")
+audit.set_index(["data set", "side"]).astype(object).T
 
 # %% [markdown]
 # The cost: one call a group against one a user and one a movie. The saving is a choice of $T$, no finding, and the
@@ -225,8 +225,8 @@ audit.set_index(["data set", "side"]).T
 
 # %%
 cost = counted("cost", lambda: rr.cost(groups))
-print(f"Counts: {origin}" + ("" if PAPER else " and Amazon-Books"))
-cost.set_index("data set").T
+print(f"Released files of MovieLens-1M and Amazon-Books, {origin}")
+cost.set_index("data set").astype(object).T
 
 # %% [markdown]
 # ## Experiment 2: how were the groups made?
@@ -261,7 +261,7 @@ def prompt_titles():
 
 
 found, titles_found = counted("cut", cuts), counted("titles in own group", prompt_titles)
-print(f"Counts: {origin}")
+print(f"Released files of MovieLens-1M, {origin}")
 display(found.set_index("side"), titles_found.set_index("titles"))
 
 
@@ -353,7 +353,7 @@ shown = on_paper[["AUC", "LogLoss", "valid_auc"]].assign(
         "validation gain (%)": 100 * (on_paper["valid_auc"] / on_paper["valid_auc"]["base"] - 1),
     }
 )
-print(f"Scores: {origin}, seed {SEED if PAPER else seeds[0]}")
+print(f"MovieLens-1M, {origin}, seed {SEED if PAPER else seeds[0]}")
 shown.sort_values("AUC", ascending=False).astype(float).round(4)
 
 # %% tags=["nbval-ignore-output"]
