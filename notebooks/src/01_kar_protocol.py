@@ -52,6 +52,7 @@ PROFILE: str = "laptop"  # smoke, laptop or paper (MovieLens-1M): sizes from the
 SEED: int = 0  # of validation users, initial weights, shuffling and dropout
 BACKBONE: str = "DIN"  # any deep model in rec_utils.ctr.MODELS
 STUDIES: list[str] = ["history", "users", "selection", "batches", "summaries"]  # experiments to run
+HISTORIES: list[int] = []  # numbers of recent ratings that the backbone sees; none: those of the card
 SHARED: int = 1  # experts that see both sides
 DEDICATED: int = 0  # experts of each side alone
 LR: float = 1e-3  # learning rate of Adam at the first step; it falls to 0, but for the selection study
@@ -155,15 +156,18 @@ boot = {"n_boot": size["n_boot"], "seed": SEED}
 evidence = {}
 
 
+histories = HISTORIES or size["histories"]
+FIVE, LONG = histories[0], 30
 both_texts = {"item": r_item, "user": r_user}
 
 
 def arms_at(length: int) -> dict:
-    """Base and rivals that see the last `length` ratings; all of them only for short histories."""
+    """Base and rivals that see the last `length` ratings; all of them only for the shortest."""
     at = settings | {"history_length": length}
     arms = {"base": kar.arm({}, **at), "KAR": kar.arm(both_texts, **at, **adaptor)}
-    arms["plain features"] = kar_protocol.prompt_arm(prompt_ids, **at)
-    if length <= size["all_arms_up_to"]:
+    if length <= LONG:
+        arms["plain features"] = kar_protocol.prompt_arm(prompt_ids, **at)
+    if length == FIVE:
         arms |= {f"{side} texts": kar.arm({side: r}, **at, **adaptor) for side, r in both_texts.items()}
     return {f"{name}, {length}": arm for name, arm in arms.items()}
 
@@ -180,9 +184,8 @@ def arms_at(length: int) -> dict:
 # recent ratings?
 
 # %% tags=["nbval-ignore-output"]
-FIVE, LONG = size["histories"][0], 30
 if "history" in STUDIES:
-    arms = {name: arm for length in size["histories"] for name, arm in arms_at(length).items()}
+    arms = {name: arm for length in histories for name, arm in arms_at(length).items()}
     if on_ml1m:  # the same experiment with texts that another project published
         at = settings | adaptor | {"history_length": FIVE}
         arms[f"CoLaKG's item texts, {FIVE}"] = kar.arm({"item": kar_protocol.colakg_vectors(task)}, **at)
@@ -215,6 +218,7 @@ if "history" in STUDIES:
         "history-over-texts": ("base with more ratings", f"base, {LONG}", f"KAR, {FIVE}"),
         "two-numbers": ("no embedding, no text", f"KAR, {FIVE}", "item and user rate"),
     }
+    contrasts = {claim: c for claim, c in contrasts.items() if {*c[1:]} <= drawn.value.keys()}
     evidence |= {claim: drawn.gain(arm, over) for claim, (_, arm, over) in contrasts.items()}
     table = drawn.gains(contrasts.values()).assign(claim=list(contrasts), backbone=BACKBONE, seed=SEED)
     run.table("contrasts", table)
@@ -236,26 +240,26 @@ if "users" in STUDIES:
     kinds = {"item texts": {"item": r_item}, "KAR": both_texts}
     total = len(np.unique(users[masks[0]]))
     counts = [*size["train_users"], total]
-    few = {
-        f"{name}, {n}": kar.arm(sides, train_users=n, **settings, **adaptor)
-        for n in counts
+    few = {name: arm for name, arm in arms_at(FIVE).items() if name.split(",")[0] in ("base", *kinds)}
+    few |= {
+        f"{name}, {n} users": kar.arm(sides, train_users=n, **settings, **adaptor)
+        for n in size["train_users"]
         for name, sides in kinds.items()
     }
-    swept = holdout_fit(samples, few | {"base": kar.arm({}, **settings)}, test_users, config=config, **split)
+    swept = holdout_fit(samples, few, test_users, config=config, **split)
     few_drawn = draw_auc(label, swept.probability, test_user, **boot)
+    ending = {n: f"{n} users" for n in size["train_users"]} | {total: f"{FIVE}"}
     by_users = pd.DataFrame(
         {"by": "training users", "bin": f"{n:,}", "arm": "user texts on top of item texts"}
-        | vars(few_drawn.gain(f"KAR, {n}", f"item texts, {n}"))
+        | vars(few_drawn.gain(f"KAR, {ending[n]}", f"item texts, {ending[n]}"))
         | {"n": len(label)}
         for n in counts
     )
+    first, last = ending[counts[0]], ending[total]
     evidence["more-users"] = few_drawn.interval(
         lambda m: (
             100
-            * (
-                m[f"KAR, {total}"] / m[f"item texts, {total}"]
-                - m[f"KAR, {counts[0]}"] / m[f"item texts, {counts[0]}"]
-            )
+            * (m[f"KAR, {last}"] / m[f"item texts, {last}"] - m[f"KAR, {first}"] / m[f"item texts, {first}"])
         )
     )
 
@@ -263,8 +267,8 @@ if "users" in STUDIES:
 if "users" in STUDIES:
     of_movie = np.bincount(ratings["item_row"])[samples.item_row[test]]
     edges = [1, 50, 200, 500, 1000] if on_ml1m else [1, 5, 15, 40]
-    item_arm = f"item texts, {total}"
-    by_movie = swept.gain_by_bin("ratings of the movie", of_movie, edges, [item_arm], "base", **boot)
+    item_arm = f"item texts, {FIVE}"
+    by_movie = swept.gain_by_bin("ratings of the movie", of_movie, edges, [item_arm], f"base, {FIVE}", **boot)
     by_movie["arm"] = "item texts over the base"
     ends = [by_movie.iloc[row][["value", "low", "high"]] for row in (0, -1)]
     ends = [stats.Interval(*end, level=0.95, n=few_drawn.n) for end in ends]
@@ -345,8 +349,7 @@ if "selection" in STUDIES:
 
 # %% tags=["nbval-ignore-output"]
 if "batches" in STUDIES and BACKBONE == "DIN":
-    kinds = {"base": kar.arm({}, **settings)}
-    kinds["KAR"] = kar.arm(both_texts, **settings, **adaptor)
+    kinds = {"base": kar.arm({}, **settings), "KAR": kar.arm(both_texts, **settings, **adaptor)}
     ways = kar_protocol.fit_three_ways(samples, kinds, masks, config, size["batch_sizes"][0], split["resume"])
     ways_drawn = draw_auc(label, ways, test_user, **boot)
     ways_table = ways_drawn.gains(
@@ -372,7 +375,7 @@ if "summaries" in STUDIES and on_ml1m:
     told = {"item": r_item, "user": kar_protocol.summary_vectors(task)}
     forty = kar_protocol.prompt_fields(task, shown)
     rivals = {}
-    for length in size["histories"]:
+    for length in histories:
         at = settings | {"history_length": length}
         rivals[f"base, {length}"] = kar.arm({}, **at)
         rivals[f"same ratings, {length}"] = kar_protocol.prompt_arm(forty, **at)
@@ -397,7 +400,7 @@ if "summaries" in STUDIES and on_ml1m:
     evidence["summaries-over-plain"] = sum_drawn.gain(f"summaries, {FIVE}", f"same ratings, {FIVE}")
     pairs = [
         (f"backbone sees {length}", f"{arm}, {length}", f"base, {length}")
-        for length in size["histories"]
+        for length in histories
         for arm in ("item texts", "summaries", "same ratings", "both texts")
     ]
     pairs += [
