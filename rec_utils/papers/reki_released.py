@@ -59,9 +59,7 @@ class Groups:
     dataset: str  #: "ml-1m" or "amz"
     side: str  #: a key of `SIDES`
     of_point: np.ndarray  #: [P] group of each point
-    answers: (
-        pd.DataFrame
-    )  #: [G] prompt, answer, prompt_tokens, completion_tokens, model, created (UTC seconds)
+    answers: pd.DataFrame  #: [G] prompt, answer, prompt_tokens, completion_tokens
 
     @cached_property
     def sizes(self) -> np.ndarray:
@@ -102,8 +100,6 @@ def read_groups(dataset: str, side: str, files: Mapping[str, Path] | None = None
             "answer": line["choices"][0]["message"]["content"],
             "prompt_tokens": line["usage"]["prompt_tokens"],
             "completion_tokens": line["usage"]["completion_tokens"],
-            "model": line["model"],
-            "created": line["created"],
         }
         for line in lines
     )

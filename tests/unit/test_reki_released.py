@@ -27,8 +27,6 @@ def answer(group, prompt, text, tokens=(10, 20)):
             "prompt_txt": prompt,
             "choices": [{"message": {"content": text}}],
             "usage": {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]},
-            "model": "m",
-            "created": 0,
         }
     )
 
@@ -83,6 +81,15 @@ def test_costs_count_users_once_and_groups_on_both_sides():
     row = table.set_index("data set").loc["MovieLens-1M"]
     assert (row["calls, collective"], row["calls, individual"], row["share (%)"]) == (9, 160, 5.6)
     assert (row["with a title"], row["tokens, collective"]) == (9, 27)
+
+
+def test_a_group_without_a_title_gets_a_vector_of_zeros(files, monkeypatch):
+    made = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    monkeypatch.setattr(rr.vectors, "encode", lambda texts, encoder: made[: len(texts)].copy())
+    table = rr.text_vectors(rr.read_groups("amz", "item", files), encoder=None)
+    assert not table[2].any()
+    np.testing.assert_allclose(table[0], -table[1], atol=1e-6)  # two texts, minus the mean of the two
+    np.testing.assert_allclose(np.linalg.norm(table[:2], axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(
