@@ -64,6 +64,13 @@ def test_a_batch_has_the_history_before_the_block(task):
     assert torch.equal(everything.label, lists.label)
 
 
+def test_all_parts_move_to_another_device(task):
+    moved = rerank_lists(task).to("meta")
+    tensors = [*vars(moved).values(), *vars(moved.start).values()]
+    assert {t.device.type for t in tensors if isinstance(t, torch.Tensor)} == {"meta"}
+    assert moved.start.history_length == 3
+
+
 def test_random_items_are_uniform_and_places_are_shuffled():
     task = ctr_task(random_dataset(n_users=400, n_items=20, n_each=12), history_length=1)
     lists = rerank_lists(task)
