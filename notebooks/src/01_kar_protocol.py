@@ -375,7 +375,7 @@ if "summaries" in STUDIES and on_ml1m:
     told = {"item": r_item, "user": kar_protocol.summary_vectors(task)}
     forty = kar_protocol.prompt_fields(task, shown)
     rivals = {}
-    for length in histories:
+    for length in (FIVE, LONG):
         at = settings | {"history_length": length}
         rivals[f"base, {length}"] = kar.arm({}, **at)
         rivals[f"same ratings, {length}"] = kar_protocol.prompt_arm(forty, **at)
@@ -400,7 +400,7 @@ if "summaries" in STUDIES and on_ml1m:
     evidence["summaries-over-plain"] = sum_drawn.gain(f"summaries, {FIVE}", f"same ratings, {FIVE}")
     pairs = [
         (f"backbone sees {length}", f"{arm}, {length}", f"base, {length}")
-        for length in histories
+        for length in (FIVE, LONG)
         for arm in ("item texts", "summaries", "same ratings", "both texts")
     ]
     pairs += [
