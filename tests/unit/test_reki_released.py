@@ -11,6 +11,7 @@ from rec_utils.clustering import Tree
 from rec_utils.data import Dataset
 from rec_utils.errors import UserError
 from rec_utils.papers import reki_released as rr
+from rec_utils.papers.foresight import foresight
 from rec_utils.papers.released import released_items, released_split, released_users
 from rec_utils.samples import ctr_task
 
@@ -258,3 +259,13 @@ def test_released_lists_hold_whole_histories_of_training_users_only(real):
             sizes[side, rule] = rr.agreement(made.items, released)["same size"]
     assert [sizes["user+", rule] for rule in rr.LIST_RULES] == [102, 8, 33]
     assert [sizes["user-", rule] for rule in rr.LIST_RULES] == [109, 11, 32]
+
+
+def test_the_trees_know_later_ratings_of_training_users_only(real):
+    files, dataset = real
+    task = ctr_task(dataset, history_length=5, min_ratings=10, order="date", prompt_rule="released")
+    test_users = released_split(task.user_ids)
+    for side in ("user+", "user-"):
+        groups = rr.grouping(rr.read_groups("ml-1m", side, files), dataset, task).group
+        table = foresight(task, groups, side == "user+", test_users).set_index("users")
+        assert table.loc["training", "low"] > 0 > table.loc["test", "high"]
