@@ -60,9 +60,7 @@ class CTRTask:
         """The prompt histories: the rows of `ratings` with in_prompt, in order."""
         return self.ratings[self.ratings["in_prompt"]]
 
-    def prompt_mean(
-        self, vectors: np.ndarray, liked: bool, rows: pd.DataFrame | None = None
-    ) -> np.ndarray:
+    def prompt_mean(self, vectors: np.ndarray, liked: bool, rows: pd.DataFrame | None = None) -> np.ndarray:
         """Mean vector of the items that each user liked (or did not like) in the prompt history.
 
         Args:

@@ -183,6 +183,20 @@ def over_seeds(intervals: Sequence[Interval]) -> Interval:
     return Interval(seeds.value, seeds.value - width, seeds.value + width, seeds.level, n)
 
 
+def mean_of_parts(intervals: Sequence[Interval]) -> Interval:
+    """Mean of values measured on parts of the data without a common sample, errors taken as independent.
+
+    Raises `UserError` for no interval or different levels.
+    """
+    if not intervals or len({interval.level for interval in intervals}) > 1:
+        raise UserError("A mean of parts needs at least one interval, all of one level.")
+    k = len(intervals)
+    value = sum(interval.value for interval in intervals) / k
+    low = math.hypot(*(interval.value - interval.low for interval in intervals)) / k
+    high = math.hypot(*(interval.high - interval.value for interval in intervals)) / k
+    return Interval(value, value - low, value + high, intervals[0].level, min(i.n for i in intervals))
+
+
 def difference_of_parts(a: Interval, b: Interval) -> Interval:
     """a - b of two values measured on parts of the data without a common sample, errors taken as independent.
 

@@ -86,7 +86,8 @@ def _bundled(fingerprint: str) -> dict[bytes, np.ndarray]:
 def tfidf(texts: Sequence[str | None], dim: int = 384, seed: int = 0) -> np.ndarray:
     """Vectors [n, dim] float32 of words: TF-IDF and a truncated SVD, fitted on these texts; zeros for None.
 
-    A stand-in for a neural encoder: it knows which words a text shares with others, not what they mean.
+    A stand-in for a neural encoder: it knows which words a text shares with others, not what they mean. Fewer
+    texts or words than `dim` span fewer directions; the other columns are then zero.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -95,10 +96,9 @@ def tfidf(texts: Sequence[str | None], dim: int = 384, seed: int = 0) -> np.ndar
     words = TfidfVectorizer(sublinear_tf=True, min_df=2, stop_words="english").fit_transform(
         [text for text in texts if text is not None]
     )
-    if dim >= min(words.shape):
-        raise UserError(f"dim must be below {min(words.shape)} for {words.shape[0]} texts, not {dim}")
+    rank = min(dim, min(words.shape) - 1)
     table = np.zeros((len(texts), dim), np.float32)
-    table[has_text] = TruncatedSVD(dim, random_state=seed).fit_transform(words)
+    table[has_text, :rank] = TruncatedSVD(rank, random_state=seed).fit_transform(words)
     return table
 
 

@@ -244,3 +244,11 @@ def test_difference_of_parts_adds_the_facing_half_widths_as_squares():
     assert difference == stats.Interval(4, 4 - 5, 4 + math.hypot(1, 2), 0.95, 30)
     with pytest.raises(UserError, match="one level"):
         stats.difference_of_parts(stats.Interval(5, 2, 6, 0.95, 40), stats.Interval(1, -1, 5, 0.9, 30))
+
+
+def test_mean_of_parts_has_the_half_width_of_a_mean():
+    parts = [stats.Interval(value, value - 2, value + 3, 0.95, n) for value, n in ((1, 9), (2, 8), (6, 7))]
+    mean = stats.mean_of_parts(parts)
+    assert mean == stats.Interval(3, pytest.approx(3 - 2 / 3**0.5), pytest.approx(3 + 3**0.5), 0.95, 7)
+    with pytest.raises(UserError, match="at least one interval"):
+        stats.mean_of_parts([])
