@@ -180,10 +180,13 @@ def markdown(table: pd.DataFrame) -> str:
 def readme_blocks(records: list[Record]) -> dict[str, str]:
     """The generated parts of README by the name of their markers."""
     parts = []
-    for ours, heading in ((False, "Claims of the papers"), (True, "Controls of our own")):
-        table = results_table(records, ours=ours)
-        table["notebook"] = [f"[{name}](notebooks/{name}.ipynb)" for name in table["notebook"]]
-        parts.append(f"**{heading}**\n\n{markdown(table) if len(table) else 'No run has been recorded yet.'}")
+    for profile, where in (("laptop", "shipped data"), ("paper", "the papers' data")):
+        for ours, heading in ((False, "Claims of the papers"), (True, "Controls of our own")):
+            table = results_table(records, profile, ours)
+            if profile == "laptop" or len(table):
+                table["notebook"] = [f"[{name}](notebooks/{name}.ipynb)" for name in table["notebook"]]
+                body = markdown(table) if len(table) else "No run has been recorded yet."
+                parts.append(f"**{heading}, on {where} (profile `{profile}`)**\n\n{body}")
     return {"results": "\n\n".join(parts), "cost": markdown(cost_table(records))}
 
 
