@@ -58,6 +58,7 @@ LAYERS = (
         "samples",
         "training",
         "timing",
+        "resume",
         "crossfit",
         "holdout",
         "rerank_lists",
@@ -146,7 +147,7 @@ def test_modules_are_short():
     lengths = {
         str(path): len((ROOT / path).read_text("utf-8").splitlines())
         for path in TRACKED
-        if path.suffix == ".py"
+        if path.suffix == ".py" and path.parts[0] != "notebooks"  # these have rules of their own
     }
     assert not {path: length for path, length in lengths.items() if length > 500}
 
