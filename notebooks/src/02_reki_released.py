@@ -276,13 +276,9 @@ def list_rules():
 
 def whose_future():
     """How well later ratings fit a user's group, beside the prompt history."""
-    return pd.concat(
-        foresight(task, rr.grouping(of_side, dataset, task).group, side == "user+", test_users).assign(
-            side=side
-        )
-        for side, of_side in ml1m.items()
-        if side != "item"
-    ).round(3)
+    made = {side: rr.grouping(ml1m[side], dataset, task).group for side in ("user+", "user-")}
+    found = [foresight(task, of, side == "user+", test_users).assign(side=side) for side, of in made.items()]
+    return pd.concat(found, ignore_index=True).round(3)
 
 
 lists, fit = counted("lists", list_rules), counted("fit of later ratings", whose_future)
@@ -298,8 +294,8 @@ display(
 # The lists fit one rule only. **For test users nothing leaks through the lists. For training users the lists hold the
 # labels that are trained on**, which for test users they cannot: the vector of a group tells more about a training
 # sample than about a test sample. The trees tell the same story: later ratings fit the groups of training users even
-# better than the prompt history, and those of test users clearly less. Validation users are training users in these
-# files, so validation looks better than the test.
+# better than the prompt history does, and those of test users clearly less. So test users are treated as they must be,
+# but validation users count as training users: in validation these groups must look better than they are.
 #
 # ## Experiment 3: does collective knowledge help, and is it the text?
 #
@@ -469,13 +465,12 @@ if PAPER:
     of_user = (sample - samples.first[torch.from_numpy(fitted.index)]).numpy()
     of_movie = np.bincount(ratings["item_row"])[samples.sequence[sample]]
     shown = ["collective", "item answers", "group numbers"]
-    by_bin = pd.concat(
-        fitted.gain_by_bin(by, number, edges, shown, "base", **boot)
-        for by, number, edges in (
-            ("ratings of the movie", of_movie, [1, 100, 500, 1000, 2000]),
-            ("earlier ratings of the user", of_user, [1, 30, 60, 120, 240]),
-        )
+    bins = (
+        ("ratings of the movie", of_movie, [1, 100, 500, 1000, 2000]),
+        ("earlier ratings of the user", of_user, [1, 30, 60, 120, 240]),
     )
+    by_bin = [fitted.gain_by_bin(*of, shown, "base", **boot) for of in bins]
+    by_bin = pd.concat(by_bin, ignore_index=True)
     run.table("gain by bin", by_bin)
 else:
     by_bin = tables["gain by bin"]
@@ -529,7 +524,26 @@ report.verdict_table(verdicts, numbers=False)
 # %% [markdown]
 # ## What differs, and why
 #
-# TO BE WRITTEN
+# **Validation praises the released groups, the test does not.** On validation users, whose later ratings the groups
+# have seen, collective knowledge gains 1.2 % of AUC; on test users it changes AUC by -0.5 %, with an interval that
+# holds zero. Every arm that knows the released user+ groups shows this gap; the base and the item answers do not. The
+# authors' own test figures are not inflated by it, since their test users' groups are clean, but a model that learns
+# from these groups trusts them more than it may, and a choice of settings on training users is misled.
+#
+# **The groups are at fault, not the idea of groups.** Groups that we rebuilt from prompt histories alone gain about
+# 0.5 %, without a language model; rebuilt with the whole histories of training users they gain nothing; with all
+# ratings, a plain leak, 1.3 %. Changing only the lists of the released groups changes nothing: the harm is in who is in
+# which group. It is least for users with few ratings, whose prompt history is nearly their whole history: there
+# collective knowledge does gain.
+#
+# **Little of it is text.** A learned embedding of the group's number, answers dealt out at random and mean titles do
+# about as well as the answers. A group's vector is a code of its number, and 107 + 135 + 135 answers, asked for book
+# factors, say much the same. What a user's own prompt history says is worth more than any group: plain mean titles
+# gain 0.9 %, and two numbers beat every arm.
+#
+# **What this does not show.** The epoch of every arm was chosen on validation users, as it must be, which for the arms
+# with released groups is the misled choice; learning rate and epochs were settled in two pilot runs on the same
+# validation users. REKI's encoder and exact network are others, and the paper's own tables could not be read.
 #
 # **What we do otherwise than the paper.** The encoder is all-MiniLM-L6-v2 with up to 512 tokens of an answer; two
 # dedicated experts a side; a learning rate that falls to zero and an epoch chosen on validation users (the released
