@@ -53,6 +53,7 @@ SEED: int = 0  # of validation users, initial weights, shuffling and dropout
 BACKBONE: str = "DIN"  # any deep model in rec_utils.ctr.MODELS
 STUDIES: list[str] = ["history", "users", "selection", "batches", "summaries"]  # experiments to run
 HISTORIES: list[int] = []  # numbers of recent ratings that the backbone sees; none: those of the card
+ALONE: bool = True  # also item texts and user texts alone, and another project's item texts
 SHARED: int = 1  # experts that see both sides
 DEDICATED: int = 0  # experts of each side alone
 LR: float = 1e-3  # learning rate of Adam at the first step; it falls to 0, but for the selection study
@@ -167,7 +168,7 @@ def arms_at(length: int) -> dict:
     arms = {"base": kar.arm({}, **at), "KAR": kar.arm(both_texts, **at, **adaptor)}
     if length <= LONG:
         arms["plain features"] = kar_protocol.prompt_arm(prompt_ids, **at)
-    if length == FIVE:
+    if length == FIVE and ALONE:
         arms |= {f"{side} texts": kar.arm({side: r}, **at, **adaptor) for side, r in both_texts.items()}
     return {f"{name}, {length}": arm for name, arm in arms.items()}
 
@@ -186,7 +187,7 @@ def arms_at(length: int) -> dict:
 # %% tags=["nbval-ignore-output"]
 if "history" in STUDIES:
     arms = {name: arm for length in histories for name, arm in arms_at(length).items()}
-    if on_ml1m:  # the same experiment with texts that another project published
+    if on_ml1m and ALONE:  # the same experiment with texts that another project published
         at = settings | adaptor | {"history_length": FIVE}
         arms[f"CoLaKG's item texts, {FIVE}"] = kar.arm({"item": kar_protocol.colakg_vectors(task)}, **at)
     fitted = holdout_fit(samples, arms, test_users, config=config, **split)
@@ -240,7 +241,9 @@ if "users" in STUDIES:
     kinds = {"item texts": {"item": r_item}, "KAR": both_texts}
     total = len(np.unique(users[masks[0]]))
     counts = [*size["train_users"], total]
-    few = {name: arm for name, arm in arms_at(FIVE).items() if name.split(",")[0] in ("base", *kinds)}
+    at = settings | {"history_length": FIVE}
+    few = {f"base, {FIVE}": kar.arm({}, **at)}
+    few |= {f"{name}, {FIVE}": kar.arm(sides, **at, **adaptor) for name, sides in kinds.items()}
     few |= {
         f"{name}, {n} users": kar.arm(sides, train_users=n, **settings, **adaptor)
         for n in size["train_users"]
