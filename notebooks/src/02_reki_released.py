@@ -427,12 +427,12 @@ plots.show(plots.forest(table, xlabel="relative change of AUC (%)"), NAME, "gain
 
 # %% tags=["nbval-ignore-output"]
 knowing = {
-    "released groups, lists by another rule": ["titles-first-n-over-released", "titles-all-over-first-n"],
-    "groups and lists by another rule": ["mismatch", "leak"],
+    "lists by another rule": ["titles-first-n-over-released", "titles-all-over-first-n"],
+    "groups and lists": ["mismatch", "leak"],
 }
 table = forest(pooled, knowing).assign(data="MovieLens-1M")
 if not PAPER:
-    here = forest(numbers, {dataset.title: ["mismatch", "leak"]}).assign(data=dataset.title)
+    here = forest(numbers, {dataset.name: ["mismatch", "leak"]}).assign(data=dataset.title)
     table = pd.concat([table, here], ignore_index=True)
 caption = (
     f"Relative change of AUC with what groups and lists may know. On MovieLens-1M ({origin}) prompt histories alone give "
