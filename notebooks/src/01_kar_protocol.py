@@ -188,17 +188,17 @@ def arms_at(length: int) -> dict:
 if "history" in STUDIES:
     arms = {name: arm for length in histories for name, arm in arms_at(length).items()}
     if on_ml1m and ALONE:  # the same experiment with texts that another project published
-        at = settings | adaptor | {"history_length": FIVE}
-        arms[f"CoLaKG's item texts, {FIVE}"] = kar.arm({"item": kar_protocol.colakg_vectors(task)}, **at)
+        others = {"item": kar_protocol.colakg_vectors(task)}
+        arms[f"CoLaKG's item texts, {FIVE}"] = kar.arm(others, history_length=FIVE, **settings, **adaptor)
     fitted = holdout_fit(samples, arms, test_users, config=config, **split)
     run.table("scores", fitted.scores())
     drawn = draw_auc(label, fitted.probability | simple, test_user, **boot)
+    by = "recent ratings that the backbone sees"
     levels = pd.DataFrame(
-        {"by": "recent ratings that the backbone sees", "bin": length, "arm": name}
+        dict(zip(("arm", "bin"), arm.split(", "), strict=True))
         | vars(drawn.interval(lambda m, arm=arm: m[arm]))
-        | {"n": len(label), "backbone": BACKBONE, "seed": SEED}
+        | {"by": by, "n": len(label), "backbone": BACKBONE, "seed": SEED}
         for arm in arms
-        for name, length in [arm.split(", ")]
     )
     run.table("history", levels)
     at_five = levels[levels["bin"] == str(FIVE)].set_index("arm")["value"]
