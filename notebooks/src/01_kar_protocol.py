@@ -149,15 +149,11 @@ from rec_utils.knowledge.vectors import permuted
 from rec_utils.stats import draw_auc
 from rec_utils.training import TrainConfig
 
-config = TrainConfig(
-    lr=LR, lr_decay=True, max_epochs=size["epochs"], batch_size=size["batch_size"], seed=SEED
-)
+steps = {"lr": LR, "max_epochs": size["epochs"], "batch_size": size["batch_size"]}
+config = TrainConfig(lr_decay=True, seed=SEED, **steps)
 split = {"valid_share": size["valid_share"], "resume": PROFILE == "paper"}
 boot = {"n_boot": size["n_boot"], "seed": SEED}
-evidence = {}
-
-
-histories = HISTORIES or size["histories"]
+histories, evidence = HISTORIES or size["histories"], {}
 FIVE, LONG = histories[0], 30
 both_texts = {"item": r_item, "user": r_user}
 
