@@ -7,6 +7,7 @@ So what the language model read always lies before what is predicted.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +18,13 @@ from rec_utils.batches import CTRSamples
 from rec_utils.data import Dataset
 from rec_utils.errors import UserError
 from rec_utils.settings import check_choice
+from rec_utils.splits import Masks, check_history_precedes, check_user_split
 
 PROMPT_RULES = ("half", "released")
 ORDERS = ("timestamp", "date")
+SECONDS_A_DAY = 86_400
+#: Rules behind the files that KAR's authors released, where they are not those of their code.
+RELEASED_RULES = {"ml-1m": {"order": "date", "prompt_rule": "released"}}
 #: KAR calls 4 and 5 of 5 stars positive; the same share serves other scales and half stars.
 LIKE_SHARE = 0.8
 
@@ -54,6 +59,7 @@ class CTRTask:
     item_ids: np.ndarray  #: [I] raw item ids, row order
     ratings: pd.DataFrame  #: [T] user_row, item_row, rating, timestamp, place (0 = first), in_prompt
     like_from: float  #: ratings from here on are likes
+    order: str = "timestamp"  #: of a user's ratings, see `ctr_task`
 
     @property
     def prompts(self) -> pd.DataFrame:
@@ -168,12 +174,28 @@ def ctr_task(
     )
     table = ratings[["rating", "timestamp"]].reset_index(drop=True)
     table = table.assign(user_row=user_row, item_row=item_row, place=place, in_prompt=place < n_prompt)
-    return CTRTask(samples, user_ids, item_ids, table, like_from)
+    return CTRTask(samples, user_ids, item_ids, table, like_from, order)
+
+
+def check_leaks(task: CTRTask, samples: CTRSamples, parts: Iterable[Masks]) -> None:
+    """Raise `LeakError` if a user is in two parts of a split, or a sample could see itself or its future.
+
+    Args:
+        task: with the ratings that `samples` point to.
+        samples: those of the task, or others on its ratings such as the starts of lists.
+        parts: masks [N] of every split, see `splits.fold_masks`.
+    """
+    for masks in parts:
+        check_user_split(samples.user_row.numpy(), masks)
+    ratings = task.ratings
+    time = ratings["timestamp"] // (SECONDS_A_DAY if task.order == "date" else 1)
+    rows = (ratings["user_row"], time, samples.first, samples.position, ratings["in_prompt"])
+    check_history_precedes(*map(np.asarray, rows))
 
 
 def _ordered(ratings: pd.DataFrame, order: str) -> pd.DataFrame:
     """Ratings user by user in the order asked for; stable, so equal keys keep the file's order."""
     if order == "timestamp":
         return ratings.sort_values(["user_id", "timestamp", "item_id"], kind="stable")
-    date = ratings["timestamp"] // 86_400
+    date = ratings["timestamp"] // SECONDS_A_DAY
     return ratings.assign(date=date).sort_values(["user_id", "date"], kind="stable").drop(columns="date")

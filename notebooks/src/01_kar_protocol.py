@@ -74,11 +74,11 @@ import numpy as np
 
 from rec_utils import data, splits
 from rec_utils.papers.released import released_split
-from rec_utils.samples import ctr_task
+from rec_utils.samples import RELEASED_RULES, check_leaks, ctr_task
 
 run, size = records.start_notebook("01_kar_protocol", globals(), card), card.sizes(PROFILE)
 dataset = data.load(size["dataset"])
-on_ml1m = {"order": "date", "prompt_rule": "released"} if dataset.name == "ml-1m" else {}
+on_ml1m = RELEASED_RULES.get(dataset.name, {})
 limits = {"first_users": size["first_users"], "max_samples_per_user": size["max_samples_per_user"]}
 task = ctr_task(dataset, history_length=5, min_ratings=10, **on_ml1m, **limits)
 samples, ratings, users = task.samples, task.ratings, task.samples.user_row.numpy()
@@ -88,10 +88,7 @@ if on_ml1m:
 else:
     test_users = splits.user_folds(len(task.user_ids), size["n_folds"], SEED) == 0
 masks = splits.fold_masks(users, test_users.astype(int), 1, size["valid_share"], SEED)
-splits.check_user_split(users, masks)
-time = ratings["timestamp"] // (86_400 if on_ml1m else 1)
-rows = (ratings["user_row"], time, samples.first, samples.position, ratings["in_prompt"])
-splits.check_history_precedes(*map(np.asarray, rows))
+check_leaks(task, samples, [masks])
 print(f"{dataset.title}: {len(samples):,} samples of {len(task.user_ids):,} users, no leak found")
 print(f"{masks[0].sum():,} to train, {masks[1].sum():,} to validate, {masks[2].sum():,} to test")
 

@@ -73,14 +73,15 @@ import numpy as np
 
 from rec_utils import data, splits
 from rec_utils.papers import released
-from rec_utils.samples import ctr_task
+from rec_utils.samples import RELEASED_RULES, check_leaks, ctr_task
 
 run, size = records.start_notebook("02_reki_released", globals(), card), card.sizes(PROFILE)
 PAPER = PROFILE == "paper"
 dataset = data.load(size["dataset"])
 limits = {"first_users": size["first_users"], "max_samples_per_user": size["max_samples_per_user"]}
-on_ml1m = {"order": "date", "prompt_rule": "released"} if PAPER else {}
-task = ctr_task(dataset, history_length=HISTORY, min_ratings=10, **on_ml1m, **limits)
+task = ctr_task(
+    dataset, history_length=HISTORY, min_ratings=10, **RELEASED_RULES.get(dataset.name, {}), **limits
+)
 samples, ratings = task.samples, task.ratings
 run.data(dataset)
 
@@ -88,10 +89,7 @@ folds = splits.user_folds(len(task.user_ids), size["test_folds"], SEED)
 test_users = released.released_split(task.user_ids) if PAPER else folds == 0
 users = samples.user_row.numpy()
 masks = splits.fold_masks(users, test_users.astype(int), 1, size["valid_share"], SEED)
-splits.check_user_split(users, masks)
-time = ratings["timestamp"] // (86_400 if PAPER else 1)
-rows = (ratings["user_row"], time, samples.first, samples.position, ratings["in_prompt"])
-splits.check_history_precedes(*map(np.asarray, rows))
+check_leaks(task, samples, [masks])
 print(f"{dataset.title}: {len(task.user_ids):,} users, {len(task.item_ids):,} movies, no leak in the samples")
 print(f"{len(samples):,} samples, {masks[2].sum():,} of them of {test_users.sum()} test users")
 

@@ -1,5 +1,6 @@
 """KAR's protocol against a slow reference in plain Python, and against what is known of real data."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -13,7 +14,8 @@ from data_prep.build import Built
 from rec_utils import data
 from rec_utils.errors import UserError
 from rec_utils.knowledge import movies, prompts
-from rec_utils.samples import ctr_task, prompt_lengths
+from rec_utils.samples import check_leaks, ctr_task, prompt_lengths
+from rec_utils.splits import LeakError, fold_masks, user_folds
 
 DAY = 86_400
 SCALES = {(0.5, 5.0): np.arange(0.5, 5.5, 0.5), (1.0, 5.0): np.arange(1, 6), (0.0, 10.0): np.arange(11)}
@@ -229,3 +231,18 @@ def test_movielens_1m_has_the_samples_that_kars_files_give(rule, n_prompt, n_sam
     assert (task.ratings["in_prompt"].sum(), len(task.samples)) == (n_prompt, n_samples)
     assert len(task.user_ids) == 6040
     assert task.samples.item_fields[:, 1].unique().numel() == 18  # first genres of the rated movies
+
+
+def test_leaks_are_found_in_splits_and_in_histories():
+    task = ctr_task(random_dataset(), history_length=3)
+    samples, user = task.samples, task.samples.user_row.numpy()
+    masks = fold_masks(user, user_folds(12, 3, 0), 0, 0.2, 0)
+    check_leaks(task, samples, [masks])
+    with pytest.raises(LeakError):
+        check_leaks(task, samples, [(masks[0] | masks[2], masks[1], masks[2])])
+    with pytest.raises(LeakError, match="another user"):
+        check_leaks(task, replace(samples, first=samples.first * 0), [masks])
+    one_day_backwards = task.ratings.assign(timestamp=1_000 - task.ratings["place"])
+    with pytest.raises(LeakError, match="before row"):
+        check_leaks(replace(task, ratings=one_day_backwards), samples, [masks])
+    check_leaks(replace(task, ratings=one_day_backwards, order="date"), samples, [masks])
