@@ -292,11 +292,11 @@ report.verdict_table(verdicts, numbers=False)
 # ## What differs, and why
 #
 # **KAR loses on most backbones here.** With the paper's kind of adaptor (two shared experts and two of each side) eight of nine
-# backbones end below their base, six of them and DIN beyond their interval; AutoInt alone, whose base is the second weakest,
-# gains. One seed a backbone: another may turn DCN, FiGNN and AutoInt.
+# backbones end below their base, seven of them beyond their interval; AutoInt alone gains. One seed a backbone: another may
+# turn DCN, FiGNN and AutoInt.
 #
 # **The reason is the number of users, not the backbone.** The arms with knowledge reach their lowest validation loss an epoch
-# before the base does: some 370 training users are too few for 400,000 weights that read one text a user. The fewer
+# before the base does: some 370 training users are too few for 320,000 weights that read one text a user. The fewer
 # weights an adaptor has, the less it loses (MLP against HEA and MoE behind MiniLM), and word counts, which tell two users
 # apart less sharply, lose less than a neural encoder. Notebook `01_kar_protocol` has the same comparison with 4,900 training users.
 #
