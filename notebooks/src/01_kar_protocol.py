@@ -423,12 +423,14 @@ if "summaries" in STUDIES and on_ml1m:
 
 # %% tags=["nbval-ignore-output"]
 recorded, ours = records.tables("01_kar_protocol", "paper"), {}
-if "history" in recorded:
+has_din = "history" in recorded and "DIN" in set(recorded["history"]["backbone"])
+if has_din:
     of_din = recorded["history"].query("backbone == 'DIN' and seed == 0").set_index(["arm", "bin"])["value"]
+    ours = {"din-base": of_din["base", "5"], "din-kar": of_din["KAR", "5"]}
+if "contrasts" in recorded:
     for backbone, rows in recorded["contrasts"].query("claim == 'gain'").groupby("backbone"):
         gains = [stats.Interval(*row, level=0.95, n=604) for row in rows[["value", "low", "high"]].to_numpy()]
         ours[f"gain-{backbone.lower()}"] = stats.over_seeds(gains)
-    ours |= {"din-base": of_din["base", "5"], "din-kar": of_din["KAR", "5"]}
 report.paper_vs_ours(card, ours, "MovieLens-1M, KAR's split, chosen on validation users")
 
 # %% [markdown]
@@ -437,7 +439,7 @@ report.paper_vs_ours(card, ours, "MovieLens-1M, KAR's split, chosen on validatio
 # KAR's samples and test users, 835,189 and 604 of them. One line an arm, from the records in `figures/records/01_kar_protocol`.
 
 # %% tags=["nbval-ignore-output"]
-if "history" in recorded:
+if has_din:
     ml1m_levels = recorded["history"].query("seed == 0 and arm != 'item texts'").copy()
     ml1m_levels["by"] = ml1m_levels["backbone"] + ": recent ratings that it sees"
     caption = (
@@ -495,7 +497,28 @@ report.verdict_table(verdicts, numbers=False)
 # %% [markdown]
 # ## What differs, and why
 #
-# TO BE WRITTEN
+# **The gain is there, and it is information.** On MovieLens-1M, with the authors' samples and test users, KAR raises the AUC of a DIN
+# that sees five ratings from .774 to .781, three quarters of the published 1.25 %, although nobody has published KAR's
+# answers about users and our user text ends where the language model's answer would begin. So the rated history in the prompt carries
+# it. Given to the base as plain features, the same history raises the AUC to .790, without a text; and a base that
+# sees its last ten ratings (.785) passes KAR with five. With 30 ratings the base reaches .796, the number published for KAR.
+#
+# **More history leaves less.** KAR's gain falls from 0.9 % with five ratings to 0.3 % with 10 or 30 and 0.1 % with 60. Plain features
+# beat KAR at 5, 10 and 30. The published base, .786, lies where ours sees about ten ratings.
+#
+# **Item texts add nothing here,** neither ours nor those of CoLaKG: with 200 ratings a movie the embedding has learned what they say.
+#
+# **Selection on the test users and the constant rate are small sins on these data.** With 604 test users and a few settings, the best
+# test AUC and the AUC of the epoch that validation chooses differ by a few hundredths of a percent, for base and KAR alike.
+# They matter on small data: in this notebook's own run on latest-small the choice moves the AUC more.
+#
+# **What this does not show.** One seed on MovieLens-1M; a smaller encoder and adaptor than the paper's; no language model's answer in the user
+# text there, so that a real answer might add to the history it repeats (on latest-small, where we have answers, plain features
+# win, too). Experiment 6 has real answers, which know the future of the user; it is the most favourable test that public texts allow.
+#
+# **What we do otherwise than the paper:** one shared expert, a learning rate that falls to zero, an epoch chosen on validation
+# users by LogLoss (in Experiment 4 by AUC, as the released code does on the test users), running averages in Dice. Learning rate
+# and epochs were fixed in advance, those of `01_kar` with a larger batch.
 
 # %% [markdown]
 # ## Explore
