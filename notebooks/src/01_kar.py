@@ -315,7 +315,7 @@ if has_users:
 #
 # Before serving, $a_u$ and $a_i$ are computed once and stored. Four ways to score the same batch take turns: the
 # base; KAR with stored $a_u, a_i$; KAR that runs the adaptor for every sample; and KAR that asks a language model about
-# every user and movie of the batch. That model is small, a Llama of some 12 million parameters with random weights, so its
+# every user and movie of the batch. That model is small, a Llama of some 20 million parameters with random weights, so its
 # answers mean nothing but take their time; a model that knows movies is a thousand times larger.
 
 # %% tags=["nbval-ignore-output"]
