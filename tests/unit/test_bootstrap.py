@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -260,8 +261,9 @@ def wait_for_pip(process):
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for child in psutil.Process(process.pid).children():
-            if "install" in child.cmdline():
-                return child
+            with suppress(psutil.NoSuchProcess):  # an earlier step's child may end between the two calls
+                if "install" in child.cmdline():
+                    return child
         time.sleep(0.005)
     raise AssertionError("pip did not start")
 
