@@ -27,6 +27,7 @@ class Batch:
     mask: Tensor  #: [B, L] True where the step is real, False where it is padding (always on the left)
     user_row: Tensor  #: [B] row of the user in per-user tables such as knowledge vectors
     item_row: Tensor  #: [B] row of the candidate in per-item tables
+    position: Tensor  #: [B] place of the sample among all interactions, for tables that have one row each
     label: Tensor  #: [B] 0. or 1.
 
 
@@ -116,5 +117,6 @@ class CTRSamples(Samples):
             mask=mask,
             user_row=self.user_row[index],
             item_row=item_row,
+            position=position,
             label=self.label[index],
         )

@@ -69,6 +69,21 @@ SYSTEM = {
         " titles back; skip a factor on which nothing can be said; invent nothing, and do not guess who"
         " made the group or why."
     ),
+    "interest_summary": (
+        "You see one period of a viewer's history: films in the order they were rated, each with 0.5 to 5"
+        " stars. Describe in 65 to 90 words of English prose what interests the viewer showed in this"
+        " period, using your own knowledge of the films. Consider the factors genre; directors and actors;"
+        " time period and country; characters; plot and themes; mood and tone; critical acclaim; production"
+        " quality; music; and say where high and low marks part. Be specific; name a few telling films but"
+        " do not list the history back; say nothing of other periods; do not guess age, gender or job."
+    ),
+    "interest_shift": (
+        "You see how a viewer's interests were described in one period and in the next. Say in 35 to 55"
+        " words of English prose what changed: which preferences are new or stronger, which faded or turned"
+        " round, and what stayed, on whichever factors it shows (genre; directors and actors; time period and"
+        " country; characters; plot and themes; mood and tone; critical acclaim; production quality; music)."
+        " Use only what the two descriptions say, and be specific; if little changed, say so."
+    ),
 }
 
 
@@ -136,6 +151,24 @@ def group_traits(
         f" (consider factors like {', '.join(factors)})."
     )
     return Request("group_traits", SYSTEM["group_traits"], prompt)
+
+
+def interest_summary(history: Sequence[tuple[str, float]], profile: str = "") -> Request:
+    """LIBER's first prompt: the interests in one partition, from (title with year, stars) in time order.
+
+    `profile` is a sentence such as `ml1m_profile` gives; data without profiles leave it empty.
+    """
+    shown = "; ".join(f"{title} {stars:g}" for title, stars in _history(history))
+    return Request("interest_summary", SYSTEM["interest_summary"], f"{profile.strip()} {shown}".strip())
+
+
+def interest_shift(previous: str, current: str) -> Request:
+    """LIBER's second prompt: what changed between the summaries of two neighbouring partitions."""
+    for name, summary in {"previous": previous, "current": current}.items():
+        if not summary.strip():
+            raise UserError(f"a shift needs two summaries; the {name} one is empty")
+    prompt = f"Before: {previous.strip()}\nNow: {current.strip()}"
+    return Request("interest_shift", SYSTEM["interest_shift"], prompt)
 
 
 def ml1m_profile(gender: str, age_band: str, occupation: str) -> str:
