@@ -23,6 +23,7 @@ from rec_utils.knowledge.store import Store
 ITEMS = settings.BUNDLED / "knowledge" / "items.jsonl"
 USERS = settings.BUNDLED / "knowledge" / "users_ml-latest-small.jsonl"
 GROUPS = settings.BUNDLED / "knowledge" / "groups_ml-latest-small.jsonl"
+PARTITIONS = settings.BUNDLED / "knowledge" / "partitions_ml-latest-small.jsonl"
 
 #: The data set whose users `USERS` is about; user ids mean nothing elsewhere.
 USERS_OF = "ml-latest-small"
