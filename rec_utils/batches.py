@@ -101,19 +101,21 @@ class CTRSamples(Samples):
         """The same samples with another history length L."""
         return replace(self, history_length=length)
 
+    def steps(self, places: Tensor) -> Tensor:
+        """History steps [..., F + 1] of the interactions at `places` [...]: ids of item fields and rating."""
+        rated = self.item_fields[self.sequence[places]]
+        return torch.cat([rated, self.rating_ids[places][..., None]], dim=-1)
+
     def batch(self, index: Tensor) -> Batch:
         """The batch of the samples at `index` [B] (int64)."""
         position, first = self.position[index], self.first[index]
-        steps = torch.arange(-self.history_length, 0, device=position.device)
-        places = position[:, None] + steps
+        before = torch.arange(-self.history_length, 0, device=position.device)
+        places = position[:, None] + before
         mask = places >= first[:, None]
-        places = places.clamp_(min=0)
-        rated = self.item_fields[self.sequence[places]]
-        history = torch.cat([rated, self.rating_ids[places][..., None]], dim=-1)
         item_row = self.sequence[position]
         return Batch(
             item=self.item_fields[item_row],
-            history=history * mask[..., None],
+            history=self.steps(places.clamp_(min=0)) * mask[..., None],
             mask=mask,
             user_row=self.user_row[index],
             item_row=item_row,

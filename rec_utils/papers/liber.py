@@ -94,14 +94,16 @@ def learn(
             for part in partitions
         ]
     )
+    last: dict[int, str] = {}
     shifts: list[Request | None] = []
     for part, summary in zip(partitions, summaries, strict=True):
-        before = previous.get(part.user)
+        before = last.get(part.user, previous.get(part.user))
         if (before is None) != (part.number == 0):
             raise UserError(f"user {part.user}: no summary of the partition before number {part.number}")
         shifts.append(None if before is None else interest_shift(before, summary.text))
-        previous[part.user] = summary.text
+        last[part.user] = summary.text
     answers = iter(ask([request for request in shifts if request]))
+    previous.update(last)  # only now: if the model fails, the same call can be made again
     return [
         Interest(part.user, part.number, summary, next(answers) if shift else None)
         for part, summary, shift in zip(partitions, summaries, shifts, strict=True)
