@@ -80,6 +80,21 @@ def summary_pairs() -> pd.DataFrame:
     return pairs.rename(columns={"user": "user_id", "movie": "item_id"})
 
 
+def profiles(dataset: data.Dataset) -> dict[int, str]:
+    """A sentence about each user's gender, age and occupation, by MovieLens user id.
+
+    Raises:
+        UserError: `dataset` is not MovieLens-1M, the only one with these profiles.
+    """
+    if dataset.name != "ml-1m":
+        raise UserError(f"user profiles are those of ml-1m; {dataset.name} has none")
+    people = dataset.users[["user_id", "gender", "age", "occupation"]].itertuples(index=False)
+    return {
+        user: ml1m_profile(GENDERS[gender], AGES[age], OCCUPATIONS[occupation])
+        for user, gender, age, occupation in people
+    }
+
+
 def user_prompts(dataset: data.Dataset, task: CTRTask) -> pd.Series:
     """KAR's text of a user without a language model, profile and prompt history, by row of `task.user_ids`.
 
@@ -88,20 +103,14 @@ def user_prompts(dataset: data.Dataset, task: CTRTask) -> pd.Series:
     Raises:
         UserError: `dataset` is not MovieLens-1M, the only one with these profiles.
     """
-    if dataset.name != "ml-1m":
-        raise UserError(f"user profiles are those of ml-1m; {dataset.name} has none")
-    people = dataset.users.set_index("user_id").loc[task.user_ids]
-    profiles = [
-        ml1m_profile(GENDERS[gender], AGES[age], OCCUPATIONS[occupation])
-        for gender, age, occupation in zip(people["gender"], people["age"], people["occupation"], strict=True)
-    ]
+    sentences = profiles(dataset)
     titles = dataset.items.set_index("item_id").loc[task.item_ids, "title"].to_numpy()
     rows = task.prompts
     rated = pd.Series(list(zip(titles[rows["item_row"]], rows["rating"], strict=True)))
     histories = rated.groupby(rows["user_row"].to_numpy()).agg(list)
     prompts = [
-        kar_user(history, profile).prompt.rpartition(";")[0]
-        for history, profile in zip(histories, profiles, strict=True)
+        kar_user(history, sentences[user]).prompt.rpartition(";")[0]
+        for history, user in zip(histories, task.user_ids, strict=True)
     ]
     return pd.Series(prompts)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -25,13 +26,15 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from rec_utils import ctr
+from rec_utils import ctr, settings
 from rec_utils.batches import Batch, CTRSamples
 from rec_utils.crossfit import Arm
 from rec_utils.ctr import CTRModel
+from rec_utils.data import Dataset
 from rec_utils.errors import UserError
-from rec_utils.knowledge import movies
+from rec_utils.knowledge import ml1m, movies
 from rec_utils.knowledge.encoder import Encoder
+from rec_utils.knowledge.huggingface import HuggingFaceBackend
 from rec_utils.knowledge.llm import ReplayBackend, generate
 from rec_utils.knowledge.prompts import interest_shift, interest_summary
 from rec_utils.knowledge.request import Request, Response
@@ -41,7 +44,6 @@ from rec_utils.layers import masked_softmax
 from rec_utils.papers.kar import HybridExpertAdaptor
 from rec_utils.papers.ubsp import Behaviour, Partition, Partitions
 from rec_utils.samples import CTRTask
-from rec_utils.settings import check_choice
 
 FUSIONS = ("target", "self", "mean")
 #: Which of the partitions closed so far a model sees.
@@ -110,6 +112,11 @@ def learn(
     ]
 
 
+def titles(dataset: Dataset) -> dict[int, str]:
+    """Title with year of each item, by raw id."""
+    return dict(zip(dataset.items["item_id"].tolist(), dataset.items["title"], strict=True))
+
+
 def behaviours(task: CTRTask, partitions: Partitions) -> list[Partition]:
     """The partitions of a task with their ratings, as `Stream` hands them out; items and users by raw id."""
     ratings = task.ratings
@@ -135,6 +142,23 @@ def stored(requests: Sequence[Request]) -> list[Response]:
     """The shipped answers about partitions, an `Ask`; `UserError` names a request without one."""
     backend = ReplayBackend(Store(movies.PARTITIONS, readonly=True))
     return generate(requests, backend=backend, progress=False)
+
+
+def written(dataset: Dataset, task: CTRTask, partitions: Partitions, model: str) -> list[Interest]:
+    """Have a causal language model of Hugging Face write all texts; it takes hours on a GPU.
+
+    Answers are kept in `<data folder>/knowledge/partitions_<data set>.jsonl`, so a stopped run goes on.
+
+    Args:
+        dataset: with titles, and on MovieLens-1M with the users' profiles.
+        task: the ratings that were partitioned.
+        partitions: of the task.
+        model: a name or a folder.
+    """
+    path = settings.data_dir() / "knowledge" / f"partitions_{dataset.name}.jsonl"
+    ask = partial(generate, store=Store(path), backend=HuggingFaceBackend(model))
+    people = ml1m.profiles(dataset) if dataset.name == "ml-1m" else {}
+    return learn(behaviours(task, partitions), titles(dataset), ask, {}, people)
 
 
 def text_vectors(interests: Sequence[Interest]) -> dict[str, np.ndarray]:
@@ -181,8 +205,8 @@ class PartitionFusion(nn.Module):
         width: int = 64,
     ) -> None:
         super().__init__()
-        self.fusion = check_choice("fusion", fusion, FUSIONS)
-        check_choice("seen", seen, SEEN)
+        self.fusion = settings.check_choice("fusion", fusion, FUSIONS)
+        settings.check_choice("seen", seen, SEEN)
         self.out_dim = width * len(tables)
         self.maps = nn.ModuleDict(
             {kind: nn.Linear(table.shape[1], width, bias=False) for kind, table in tables.items()}
@@ -310,6 +334,17 @@ def arm(
 
 
 # Controls without a language model
+
+
+def last_end(task: CTRTask, partitions: Partitions) -> np.ndarray:
+    """[T] where the last partition ends that a rating sees: what lies before is LIBER's long history.
+
+    It is the position of the user's first rating for one that sees no partition.
+    """
+    user = task.ratings["user_row"].to_numpy()
+    first = np.arange(len(user)) - task.ratings["place"].to_numpy()
+    last = partitions.rows[user, np.maximum(partitions.closed - 1, 0)]
+    return np.where(partitions.closed > 0, np.append(partitions.end, 0)[last], first)
 
 
 def plain_tables(task: CTRTask, partitions: Partitions, vectors: np.ndarray) -> dict[str, np.ndarray]:

@@ -207,11 +207,13 @@ def seen_by(partitions: Partitions, user_row: np.ndarray, position: np.ndarray) 
     Args:
         partitions: of all ratings.
         user_row: [N] of the samples.
-        position: [N] of the samples among all ratings; `closed` of the result holds for these alone.
+        position: [N] of the samples among all ratings; `closed` of the result is 0 elsewhere.
     """
     most = np.zeros(len(partitions.rows), int)
     np.maximum.at(most, user_row, partitions.closed[position])
     kept = partitions.number < most[partitions.user_row]
+    closed = np.zeros_like(partitions.closed)
+    closed[position] = partitions.closed[position]
     new_row = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)  # the last one for -1
     return Partitions(
         user_row=partitions.user_row[kept],
@@ -219,7 +221,7 @@ def seen_by(partitions: Partitions, user_row: np.ndarray, position: np.ndarray) 
         start=partitions.start[kept],
         end=partitions.end[kept],
         rows=new_row[partitions.rows][:, : max(1, most.max(initial=0))],
-        closed=partitions.closed,
+        closed=closed,
     )
 
 
