@@ -68,6 +68,7 @@ def test_a_batch_equals_a_loop_over_its_samples(made, data):
         assert batch.history[k].tolist() == [[0, 0, 0]] * padding + steps
         assert batch.mask[k].tolist() == [False] * padding + [True] * len(steps)
         row = int(made.sequence[position])
+        assert batch.position[k] == position
         assert batch.item_row[k] == made.item_row[n] == row
         assert batch.item[k].tolist() == made.item_fields[row].tolist()
         assert (batch.user_row[k], batch.label[k]) == (made.user_row[n], made.label[n])
@@ -93,7 +94,7 @@ def test_another_history_length_changes_the_history_only(made, length):
     batch = made.with_history(length).batch(everything)
     assert torch.equal(batch.history, longest.history[:, 12 - length :])
     assert torch.equal(batch.mask, longest.mask[:, 12 - length :])
-    for name in ("item", "user_row", "item_row", "label"):
+    for name in ("item", "user_row", "item_row", "position", "label"):
         assert torch.equal(getattr(batch, name), getattr(longest, name))
 
 
