@@ -88,7 +88,7 @@ class Stream:
         """Take in one behaviour; returns the partition that it closes, if any.
 
         Raises:
-            UserError: it is older than the user's last one, and the condition has a gap.
+            UserError: it is older than the last one in the cache, and the condition has a gap.
         """
         state = self._users.setdefault(user, _User())
         count, gap = self.condition.count, self.condition.gap
@@ -132,14 +132,15 @@ class Stream:
             stream._users = {int(user): _User(*_user(saved)) for user, saved in state["users"].items()}
         except FileNotFoundError as error:
             raise UserError(f"{path}: no saved stream is there") from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (UserError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path} does not hold the state of a stream: {error}") from error
         return stream
 
 
 def _user(saved: list[Any]) -> tuple[int, int, list[Behaviour]]:
     number, start, cache = saved
-    return int(number), int(start), [Behaviour(int(item), rating, time) for item, rating, time in cache]
+    behaviours = [Behaviour(int(item), float(rating), int(time)) for item, rating, time in cache]
+    return int(number), int(start), behaviours
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def partition(user_row: np.ndarray, time: np.ndarray, condition: Condition) -> P
     if condition.count is not None:
         begins |= (places - np.maximum.accumulate(np.where(begins, places, 0))) % condition.count == 0
     start = np.flatnonzero(begins)
-    end = np.append(start[1:], n)
+    end = np.append(start, n)[1:]
     full = end - start == condition.count
     followed = ~np.append(new_user, True)[end]  # by another rating of the same user, after a gap
     start, end, full = (values[full | followed] for values in (start, end, full))
@@ -236,13 +237,16 @@ def check_closed_before(partitions: Partitions, user_row: np.ndarray, position: 
     Raises:
         LeakError: it names the first such sample.
     """
-    some = np.flatnonzero(partitions.closed[position] > 0)
-    user_row, position = user_row[some], position[some]
-    last = partitions.rows[user_row, partitions.closed[position] - 1]
-    wrong = (partitions.end[last] > position) | (partitions.user_row[last] != user_row)
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
+    count, never = partitions.closed[position], len(partitions.closed) + 1
+    # when a user's first 1, 2, … partitions are all over: never, if one is not there or is another's
+    users = np.arange(len(partitions.rows))[:, None]
+    own = np.append(partitions.user_row, -1)[partitions.rows] == users
+    over = np.where(own, np.append(partitions.end, never)[partitions.rows], never)
+    over = np.pad(np.maximum.accumulate(over, axis=1), ((0, 0), (1, 1)), constant_values=((0, 0), (0, never)))
+    late = np.flatnonzero(over[user_row, count.clip(max=over.shape[1] - 1)] > position)
+    if late.size:
+        first = late[0]
         raise LeakError(
-            f"sample {some[first]} (user row {user_row[first]}, rating {position[first]}) sees a partition"
-            f" of user row {partitions.user_row[last[first]]} that ends at {partitions.end[last[first]]}"
+            f"sample {first} (user row {user_row[first]}, rating {position[first]}) sees {count[first]}"
+            " partitions, which are not all its user's and over by then"
         )
