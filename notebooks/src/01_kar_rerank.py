@@ -80,13 +80,13 @@ from rec_utils import data, splits
 from rec_utils.papers import kar, kar_protocol
 from rec_utils.papers.released import released_split
 from rec_utils.rerank_lists import rerank_lists
-from rec_utils.samples import ctr_task
+from rec_utils.samples import RELEASED_RULES, check_leaks, ctr_task
 
 run, size = records.start_notebook("01_kar_rerank", globals(), card), card.sizes(PROFILE)
 
 dataset = data.load(size["dataset"])
 on_ml1m = dataset.name == "ml-1m"
-rules = {"order": "date", "prompt_rule": "released"} if on_ml1m else {"min_ratings": 10}
+rules = RELEASED_RULES.get(dataset.name, {"min_ratings": 10})
 limits = {"first_users": size["first_users"], "max_samples_per_user": size["max_samples_per_user"]}
 task = ctr_task(dataset, history_length=HISTORY, **rules, **limits)
 r_item = kar_protocol.colakg_vectors(task) if on_ml1m else kar.item_vectors(dataset, task)
@@ -108,11 +108,12 @@ folds = (
     if on_ml1m
     else splits.user_folds(n_users, size["n_folds"], SEED)
 )
-for fold in [1] if on_ml1m else range(size["n_folds"]):
-    splits.check_user_split(users, splits.fold_masks(users, folds, fold, size["valid_share"], SEED))
-start, time = lists.start, task.ratings["timestamp"] // (86_400 if on_ml1m else 1)
-rows = (task.ratings["user_row"], time, start.first, start.position, task.ratings["in_prompt"])
-splits.check_history_precedes(*map(np.asarray, rows))
+tested_folds = [1] if on_ml1m else range(size["n_folds"])
+check_leaks(
+    task,
+    lists.start,
+    [splits.fold_masks(users, folds, k, size["valid_share"], SEED) for k in tested_folds],
+)
 tested = lists.select(torch.from_numpy(np.flatnonzero(folds[users] == 1))) if on_ml1m else lists
 print(f"{len(lists):,} lists of {n_users:,} users, no leak found; {len(tested):,} lists are tested")
 n_rated, n_liked = lists.rated.sum(1).float().mean(), lists.label.sum(1).mean()

@@ -78,18 +78,18 @@ import numpy as np
 from rec_utils import data, splits
 from rec_utils.errors import UserError
 from rec_utils.papers import reki
-from rec_utils.samples import ctr_task
+from rec_utils.samples import RELEASED_RULES, check_leaks, ctr_task
 
 run, size = records.start_notebook("02_reki", globals(), card), card.sizes(PROFILE)
 dataset = data.load(size["dataset"])
-on_ml1m = {"order": "date", "prompt_rule": "released"} if dataset.name == "ml-1m" else {}
+on_ml1m = RELEASED_RULES.get(dataset.name, {})
 limits = {"min_ratings": 10, "max_samples_per_user": size["max_samples_per_user"]}
 task = ctr_task(dataset, history_length=HISTORY, **limits, **on_ml1m)
 samples, users, label = task.samples, task.samples.user_row.numpy(), task.samples.label.numpy()
 run.data(dataset)
 folds = splits.user_folds(len(task.user_ids), size["n_folds"], SEED)
-for fold in range(size["n_folds"]):
-    splits.check_user_split(users, splits.fold_masks(users, folds, fold, size["valid_share"], SEED))
+cuts = [splits.fold_masks(users, folds, k, size["valid_share"], SEED) for k in range(size["n_folds"])]
+check_leaks(task, samples, cuts)
 r_title = reki.title_vectors(dataset, task)
 for liked in (True, False):
     make = {"below": size["below_user"], "liked": liked}
