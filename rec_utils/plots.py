@@ -139,6 +139,47 @@ def ranked(table: pd.DataFrame, *, xlabel: str, ylabel: str) -> Figure:
     return fig
 
 
+def lines(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    group: str,
+    *,
+    xlabel: str,
+    ylabel: str,
+    logx: bool = False,
+    logy: bool = False,
+) -> Figure:
+    """Curves of many points, one a group: how fast does each grow?
+
+    Args:
+        table: points in the order in which they are joined; groups are drawn in order of appearance.
+        x: column along the axis.
+        y: column of what is measured. On a logarithmic axis the curve begins where it leaves 0.
+        group: column of the curves' names.
+        xlabel: label of the axis, with its unit.
+        ylabel: what is measured, with its unit.
+        logx: a logarithmic axis.
+        logy: likewise.
+    """
+    _need(table, x, y, group)
+    style()
+    fig, ax = plt.subplots()
+    if logx:
+        ax.set_xscale("log", nonpositive="mask")
+    if logy:
+        ax.set_yscale("log", nonpositive="mask")
+    for index, (name, part) in enumerate(table.groupby(group, sort=False)):
+        # a few markers, each curve's at places of its own, tell the curves apart without colour
+        look = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+        ax.plot(part[x], part[y], label=str(name), markevery=(0.02 * (index + 1), 0.12), **look)
+    ax.xaxis.set_major_formatter("{x:,.10g}")
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    _legend(fig, ax)
+    return fig
+
+
 def save(fig: Figure, notebook: str, name: str, data: pd.DataFrame, caption: str) -> str:
     """Write `<output_dir>/<notebook>/<name>.png` and `.csv`; return the caption.
 

@@ -85,11 +85,46 @@ def test_ranks_draw_each_group_from_its_largest_value():
     assert list(lines) == ["b", "a"]
 
 
+def test_lines_draw_each_group_as_a_curve_with_readable_axes():
+    table = pd.DataFrame(
+        {
+            "policy": ["b", "b", "b", "a", "a", "a"],
+            "n": [1_000, 500_000, 1_000_000] * 2,
+            "tokens": [0, 100, 2_000, 7, 70, 700],
+        }
+    )
+    fig = plots.lines(table, "n", "tokens", "policy", xlabel="behaviours", ylabel="tokens so far", logy=True)
+    fig.canvas.draw()
+    (ax,) = fig.axes
+    curves = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert curves == {
+        name: part[["n", "tokens"]].to_numpy().tolist() for name, part in table.groupby("policy")
+    }
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["b", "a"], "in order of appearance"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("behaviours", "tokens so far")
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")
+    assert "600,000" in [tick.get_text() for tick in ax.get_xticklabels()]
+    shown = ax.lines[0].get_path().transformed(ax.transScale).vertices[:, 1]
+    assert not np.isfinite(shown[0]) and shown[1:] == pytest.approx(np.log10([100, 2_000])), "no fall to a 0"
+
+
+def test_lines_can_have_two_logarithmic_axes():
+    table = pd.DataFrame({"g": "a", "n": [50, 500, 5_000], "v": [0.5, 5, 50]})
+    fig = plots.lines(table, "n", "v", "g", xlabel="n", ylabel="v", logx=True, logy=True)
+    fig.canvas.draw()
+    (ax,) = fig.axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert {"100", "1,000"} <= {tick.get_text() for tick in ax.get_xticklabels()}
+    assert not fig.legends, "one curve needs none"
+
+
 def test_a_missing_column_is_named():
     with pytest.raises(UserError, match="no column 'low'; it has label, value, high, group"):
         plots.forest(GAINS.drop(columns="low"), xlabel="gain")
     with pytest.raises(UserError, match="no column 'n'"):
         plots.gain_by_bin(BINS.drop(columns="n"), ylabel="gain")
+    with pytest.raises(UserError, match="no column 'tokens'"):
+        plots.lines(BINS, "n", "tokens", "arm", xlabel="n", ylabel="tokens")
 
 
 def test_a_figure_is_saved_small_the_same_each_time_with_its_numbers_and_caption(output):
