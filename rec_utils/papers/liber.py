@@ -85,9 +85,16 @@ def learn(
     Raises:
         UserError: a partition does not follow the user's last one, or an item has no title.
     """
+    due: dict[int, int] = {}
     for part in partitions:
-        if missing := next((rated.item for rated in part.behaviours if rated.item not in titles), None):
-            raise UserError(f"item {missing}, rated by user {part.user}, has no title")
+        # of older partitions the last summary alone is known, and not which number it had
+        number = due.get(part.user, max(1, part.number) if part.user in previous else 0)
+        if part.number != number:
+            raise UserError(f"user {part.user}: partition {part.number} came where {number} was due")
+        due[part.user] = number + 1
+        for item, _, _ in part.behaviours:
+            if item not in titles:
+                raise UserError(f"item {item}, rated by user {part.user}, has no title")
     summaries = ask(
         [
             interest_summary(
@@ -100,8 +107,6 @@ def learn(
     shifts: list[Request | None] = []
     for part, summary in zip(partitions, summaries, strict=True):
         before = last.get(part.user, previous.get(part.user))
-        if (before is None) != (part.number == 0):
-            raise UserError(f"user {part.user}: no summary of the partition before number {part.number}")
         shifts.append(None if before is None else interest_shift(before, summary.text))
         last[part.user] = summary.text
     answers = iter(ask([request for request in shifts if request]))

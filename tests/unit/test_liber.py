@@ -1,0 +1,543 @@
+"""LIBER: the cascade of requests, fusion against a plain loop, no partition of the future, controls."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny_lm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_ratings import dataset
+from torch import nn
+
+from rec_utils import ctr
+from rec_utils.batches import CTRSamples
+from rec_utils.errors import UserError
+from rec_utils.knowledge import movies
+from rec_utils.knowledge.huggingface import HuggingFaceBackend
+from rec_utils.knowledge.prompts import interest_shift, interest_summary
+from rec_utils.knowledge.request import Request, Response
+from rec_utils.knowledge.store import Store
+from rec_utils.metrics import auc
+from rec_utils.papers import liber
+from rec_utils.papers.liber import (
+    FUSIONS,
+    SEEN,
+    Interest,
+    PartitionFusion,
+    arm,
+    behaviours,
+    dealt,
+    last_end,
+    learn,
+    plain_tables,
+    text_vectors,
+    titles,
+    written,
+)
+from rec_utils.papers.ubsp import Behaviour, Condition, Partition, Stream, partition
+from rec_utils.samples import ctr_task
+from rec_utils.training import TrainConfig, fit, predict
+
+M, WIDTH = 5, 3
+#: Ratings of each user; half of them are samples.
+LENGTHS = (4, 9, 14, 20, 27)
+
+
+def tiny(seed=0):
+    """Users 10, 20, … with `LENGTHS` ratings of 30 films, one a day."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        (10 * user, 100 + item, rng.integers(1, 6), 86_400 * day)
+        for user, length in enumerate(LENGTHS, 1)
+        for day, item in enumerate(rng.permutation(30)[:length])
+    ]
+    return dataset(rows, {100 + item: ("Drama", "War")[item % 2] for item in range(30)}, (1.0, 5.0))
+
+
+def cut(task, count=4):
+    return partition(*task.ratings[["user_row", "timestamp"]].to_numpy().T, Condition(count=count))
+
+
+@pytest.fixture(scope="module")
+def task():
+    return ctr_task(tiny(), history_length=3)
+
+
+@pytest.fixture(scope="module")
+def partitions(task):
+    return cut(task)
+
+
+@pytest.fixture(scope="module")
+def tables(partitions):
+    rng = torch.Generator().manual_seed(0)
+    drawn = {kind: torch.randn(len(partitions.start), M, generator=rng) for kind in ("summary", "shift")}
+    drawn["shift"][partitions.number == 0] = 0
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def query(task):
+    return torch.randn(len(task.item_ids), M, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def batch(task):
+    return task.samples.batch(torch.arange(len(task.samples)))
+
+
+# Interest learning
+
+
+class Model:
+    """Answers each request with a text of its own, remembers what it was asked, fails at one purpose."""
+
+    def __init__(self, fails_at=None):
+        self.fails_at, self.asked = fails_at, []
+
+    def __call__(self, requests):
+        if self.fails_at in {request.purpose for request in requests}:
+            raise UserError("the model is not there")
+        self.asked.append(list(requests))
+        return [Response(request, f"It is {request.key}.", "fake") for request in requests]
+
+
+FILMS = {item: f"Film {item} (1999)" for item in range(60)}
+
+
+def parts_of(users, count=2):
+    """What a stream closes whose behaviours come from these users."""
+    stream = Stream(Condition(count=count))
+    return stream.extend((user, Behaviour(n, 1 + n % 9 / 2, n)) for n, user in enumerate(users))
+
+
+def cascade(parts, profiles):
+    """What `learn` should return for a whole stream, one partition after the other."""
+    say, last, found = Model(), {}, []
+    for part in parts:
+        rated = [(FILMS[behaviour.item], behaviour.rating) for behaviour in part.behaviours]
+        (summary,) = say([interest_summary(rated, profiles.get(part.user, ""))])
+        shift = say([interest_shift(last[part.user], summary.text)])[0] if part.number else None
+        found.append(Interest(part.user, part.number, summary, shift))
+        last[part.user] = summary.text
+    return found, last
+
+
+@settings(deadline=None)
+@given(users=st.lists(st.integers(0, 2), max_size=30), cuts=st.sets(st.integers(0, 15)))
+def test_the_cascade_is_the_same_however_partitions_are_grouped(users, cuts):
+    parts, profiles = parts_of(users), {1: "The user is a writer."}
+    expected, last = cascade(parts, profiles)
+    model, previous, found, start = Model(), {}, [], 0
+    for end in [*sorted(cuts), len(parts)]:
+        found += learn(parts[start:end], FILMS, model, previous, profiles)
+        start = max(start, end)
+    assert found == expected
+    assert previous == last
+    assert sum(map(len, model.asked)) == len(parts) + sum(part.number > 0 for part in parts)
+
+
+def test_all_summaries_are_asked_for_at_once_and_then_all_shifts():
+    model = Model()
+    learn(parts_of([0, 0, 0, 0, 1, 1, 0, 0]), FILMS, model, {})
+    summaries, shifts = model.asked
+    assert [request.prompt for request in summaries] == [
+        "Film 0 (1999) 1; Film 1 (1999) 1.5",
+        "Film 2 (1999) 2; Film 3 (1999) 2.5",
+        "Film 4 (1999) 3; Film 5 (1999) 3.5",
+        "Film 6 (1999) 4; Film 7 (1999) 4.5",
+    ]
+    text = [f"It is {request.key}." for request in summaries]
+    assert [request.prompt for request in shifts] == [
+        f"Before: {text[0]}\nNow: {text[1]}",
+        f"Before: {text[1]}\nNow: {text[3]}",
+    ]
+
+
+@pytest.mark.parametrize("fails_at", ["interest_summary", "interest_shift"])
+def test_after_a_failure_the_same_call_can_be_made_again(fails_at):
+    parts, previous = parts_of([0] * 8), {}
+    learn(parts[:1], FILMS, Model(), previous)
+    before = dict(previous)
+    with pytest.raises(UserError, match="not there"):
+        learn(parts[1:], FILMS, Model(fails_at), previous)
+    assert previous == before
+    assert learn(parts[1:], FILMS, Model(), previous) == cascade(parts, {})[0][1:]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "known", "message"),
+    [
+        ([1], {}, "user 7: partition 1 came where 0 was due"),
+        ([0], {7: "Likes war."}, "user 7: partition 0 came where 1 was due"),
+        ([0, 2], {}, "user 7: partition 2 came where 1 was due"),
+        ([4, 4], {7: "Likes war."}, "user 7: partition 4 came where 5 was due"),
+    ],
+    ids=str,
+)
+def test_a_partition_out_of_turn_is_named_before_anything_is_asked(numbers, known, message):
+    parts, model = [Partition(7, number, 0, (Behaviour(1, 3.0, 0),)) for number in numbers], Model()
+    with pytest.raises(UserError, match=message):
+        learn(parts, FILMS, model, dict(known))
+    assert not model.asked
+
+
+def test_an_item_without_a_title_is_named_before_anything_is_asked():
+    model = Model()
+    with pytest.raises(UserError, match="item 99, rated by user 7, has no title"):
+        learn([Partition(7, 0, 0, (Behaviour(99, 3.0, 0),))], FILMS, model, {})
+    assert not model.asked
+
+
+def test_partitions_of_a_task_are_those_of_the_stream(task, partitions):
+    stream = Stream(Condition(count=4))
+    rows = task.ratings[["user_row", "item_row", "rating", "timestamp"]].itertuples(index=False)
+    expected = stream.extend(
+        (task.user_ids[user], Behaviour(task.item_ids[item], rating, time))
+        for user, item, rating, time in rows
+    )
+    assert behaviours(task, partitions) == expected
+    assert titles(tiny())[expected[0].behaviours[0].item].startswith("Film 1")
+
+
+class Counting(HuggingFaceBackend):
+    """A back-end that remembers what it was asked; with `stops`, it ends after its first batch."""
+
+    asked: list[Request]
+    stops = False
+
+    def answer(self, requests):
+        self.asked.extend(requests)
+        for group in super().answer(requests):
+            yield group
+            if self.stops:
+                raise UserError("the power is out")
+
+
+def test_a_language_model_writes_all_texts_and_a_stopped_run_goes_on(tmp_path, monkeypatch):
+    folder = tiny_lm.save(tmp_path / "lm")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+    data, asked = tiny(), []
+    task = ctr_task(data, history_length=3)
+    monkeypatch.setattr(Counting, "asked", asked, raising=False)
+    monkeypatch.setattr(liber, "HuggingFaceBackend", Counting)
+
+    def run():
+        asked.clear()
+        return written(data, task, cut(task, 10), str(folder))
+
+    monkeypatch.setenv("REC_DATA", str(tmp_path / "whole"))
+    whole = run()
+    purposes = ["interest_summary"] * 5 + ["interest_shift"] * 2
+    assert [request.purpose for request in asked] == purposes
+    parts = behaviours(task, cut(task, 10))
+    assert [(one.user, one.number) for one in whole] == [(part.user, part.number) for part in parts]
+    assert len({one.summary.text for one in whole}) == 5
+
+    monkeypatch.setenv("REC_DATA", str(tmp_path / "stopped"))
+    monkeypatch.setattr(Counting, "stops", True)
+    with pytest.raises(UserError, match="power is out; 5 of 5 answers are kept"):
+        run()
+    monkeypatch.setattr(Counting, "stops", False)
+    assert run() == whole
+    assert [request.purpose for request in asked] == purposes[5:]
+    assert len(Store(tmp_path / "stopped" / "knowledge" / "partitions_tiny.jsonl")) == 7
+
+
+def test_shipped_answers_are_replayed_and_never_made_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(movies, "PARTITIONS", tmp_path / "partitions.jsonl")
+    requests = [interest_summary([(title, 4.0)]) for title in ("Heat (1995)", "Alien (1979)")]
+    answers = Model()(requests)
+    Store(movies.PARTITIONS).append(answers)
+    assert liber.stored(requests[::-1]) == answers[::-1]
+    with pytest.raises(UserError, match=r"interest_shift request .* in partitions\.jsonl"):
+        liber.stored([interest_shift("War.", "Peace.")])
+
+
+def test_texts_become_centred_vectors_and_no_shift_becomes_zeros(monkeypatch):
+    interests = learn(parts_of([0, 0, 1, 1, 0, 0, 0, 0]), FILMS, Model(), {})
+
+    def vector(text):
+        return np.random.default_rng(list(text.encode())).normal(size=384).astype(np.float32)
+
+    monkeypatch.setattr(movies.vectors, "encode", lambda texts, encoder: np.stack(list(map(vector, texts))))
+    found = text_vectors(interests)
+    for kind, rows in {"summary": [0, 1, 2, 3], "shift": [2, 3]}.items():
+        own = np.stack([vector(getattr(interests[row], kind).text) for row in rows])
+        expected = np.zeros((4, 384))
+        expected[rows] = own - own.mean(axis=0)
+        expected[rows] /= np.linalg.norm(expected[rows], axis=1, keepdims=True)
+        np.testing.assert_allclose(found[kind], expected, atol=1e-6)
+        assert found[kind].dtype == np.float32
+
+
+# Fusion
+
+
+def fusion_of(tables, partitions, query, **kw):
+    """A small fusion layer with weights and biases far from zero."""
+    made = PartitionFusion(tables, partitions, query, width=WIDTH, **kw)
+    generator = torch.Generator().manual_seed(2)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    return made
+
+
+def visible(partitions, user, position, seen="all"):
+    """Rows of the partitions that a sample may see, by the definition."""
+    own = [
+        row
+        for row in range(len(partitions.start))
+        if partitions.user_row[row] == user and partitions.end[row] <= position
+    ]
+    return {"all": own, "first": own[:1], "last": own[-1:]}[seen]
+
+
+def softmax(scores):
+    powers = np.exp(scores - scores.max())
+    return powers / powers.sum()
+
+
+def by_hand(made, rows, item, tables, query):
+    """u of one sample that sees the partitions `rows`."""
+    state = {name: value.numpy() for name, value in made.state_dict().items()}
+    if not rows:
+        return state["before_any"]
+    h = np.stack(
+        [
+            np.concatenate([state[f"maps.{kind}.weight"] @ tables[kind][row].numpy() for kind in tables])
+            for row in rows
+        ]
+    )
+    if made.fusion == "target":
+        q = state["of_target.weight"] @ query[item].numpy()
+        return softmax(h @ q / np.sqrt(len(q))) @ h
+    if made.fusion == "self":
+        weight, bias = np.split(state["of_steps.weight"], 3), np.split(state["of_steps.bias"], 3)
+        q, k, v = (h @ w.T + b for w, b in zip(weight, bias, strict=True))
+        h = np.stack([softmax(k @ row / np.sqrt(len(row))) @ v for row in q])
+    return h.mean(axis=0)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("seen", SEEN)
+@pytest.mark.parametrize("kinds", [["summary", "shift"], ["summary"]])
+@torch.no_grad()
+def test_fusion_equals_a_loop_over_samples(fusion, seen, kinds, tables, partitions, query, batch):
+    tables = {kind: tables[kind] for kind in kinds}
+    made = fusion_of(tables, partitions, query, fusion=fusion, seen=seen)
+    u = made(batch)
+    assert u.shape == (len(batch.label), made.out_dim) == (36, WIDTH * len(kinds))
+    n_seen = set()
+    for n, (user, position, item) in enumerate(
+        zip(batch.user_row, batch.position, batch.item_row, strict=True)
+    ):
+        rows = visible(partitions, user, position, seen)
+        n_seen.add(len(rows))
+        np.testing.assert_allclose(u[n], by_hand(made, rows, item, tables, query), rtol=1e-4, atol=1e-5)
+    assert n_seen == ({0, 1, 2, 3, 4, 5, 6} if seen == "all" else {0, 1})
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_gradients_reach_every_parameter(fusion, tables, partitions, query, batch):
+    made = fusion_of(tables, partitions, query, fusion=fusion)
+    made(batch).square().sum().backward()
+    for name, parameter in made.named_parameters():
+        assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_samples_without_a_partition_teach_their_own_vector_alone(fusion, task, tables, partitions, query):
+    early = torch.from_numpy(partitions.closed)[task.samples.position] == 0
+    batch = task.samples.batch(early.nonzero().squeeze(1))
+    assert len(batch.label) == 2
+    made = fusion_of(tables, partitions, query, fusion=fusion)
+    u = made(batch)
+    assert torch.equal(u, made.before_any.expand(2, -1))
+    u.sum().backward()
+    gradients = {name: p.grad for name, p in made.named_parameters() if p.grad is not None}
+    assert {name for name, gradient in gradients.items() if gradient.any()} == {"before_any"}
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("kw", [{"fusion": "Target"}, {"seen": "lst"}], ids=str)
+def test_an_unknown_fusion_is_named(kw, tables, partitions, query):
+    with pytest.raises(UserError, match=r"did you mean '(target|last)'"):
+        PartitionFusion(tables, partitions, query, **kw)
+
+
+# The model
+
+
+def built(task, tables, partitions, query, *, item_side=True, seed=0, **kw):
+    """A model of `arm` with `item_side` or without it."""
+    arrays = {kind: table.numpy() for kind, table in tables.items()}
+    items = query.numpy() if item_side else None
+    return arm(arrays, partitions, query.numpy(), item_vectors=items, **kw).build(task.samples, seed)
+
+
+@pytest.mark.parametrize("backbone", ["DIN", "DIEN", "DCNv2"])
+@pytest.mark.parametrize("item_side", [False, True])
+def test_a_backbone_runs_and_learns(backbone, item_side, task, tables, partitions, query, batch):
+    model = built(task, tables, partitions, query, backbone=backbone, item_side=item_side)
+    assert model.backbone.inputs.dense_dim == 32 * (1 + item_side)
+    dense = [model.user({"user": model.fusion(batch)})]
+    if item_side:
+        dense.append(model.item({"item": query[batch.item_row]}))
+    model.eval()
+    torch.testing.assert_close(model(batch), model.backbone(batch, torch.cat(dense, dim=1)))
+    model.train()(batch).square().sum().backward()
+    assert all(p.grad.any() for p in (*model.fusion.parameters(), *model.user.parameters()) if p.ndim > 1)
+
+    config = TrainConfig(lr=0.02, batch_size=16, max_epochs=5)
+    losses = [e["train_loss"] for e in fit(model, task.samples, task.samples, config, progress=False).epochs]
+    assert losses[-1] < losses[0]
+    assert np.isfinite(predict(model, task.samples)).all()
+
+
+@pytest.mark.parametrize("backbone", ["DIN", "DIEN", "DCNv2"])
+@pytest.mark.parametrize("fusion", FUSIONS)
+@torch.no_grad()
+def test_a_logit_depends_on_the_texts_of_closed_partitions_alone(
+    backbone, fusion, task, tables, partitions, query, batch
+):
+    model = built(task, tables, partitions, query, backbone=backbone, fusion=fusion).eval()
+    for parameter in model.parameters():  # from weights as small as at the start, no input shows
+        parameter.copy_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    logits = model(batch)
+    for n, (user, position) in enumerate(zip(batch.user_row, batch.position, strict=True)):
+        own = torch.zeros(len(partitions.start), 1)
+        own[visible(partitions, user, position)] = 1
+        for kind, table in tables.items():
+            setattr(model.fusion, f"vectors_{kind}", table + 3 * (1 - own))
+        assert torch.equal(model(batch)[n], logits[n])
+        for kind, table in tables.items():
+            setattr(model.fusion, f"vectors_{kind}", table + 3 * own)
+        assert torch.equal(model(batch)[n], logits[n]) == (not own.any())
+
+
+def test_vectors_are_frozen_and_not_saved(task, tables, partitions, query):
+    model = built(task, tables, partitions, query)
+    assert set(model.fusion.state_dict()) == {name for name, _ in model.fusion.named_parameters()}
+    assert "item_vectors" not in model.state_dict()
+    fit(model, task.samples, task.samples, TrainConfig(lr=0.1, max_epochs=1), progress=False)
+    for kind, table in tables.items():
+        assert torch.equal(getattr(model.fusion, f"vectors_{kind}"), table)
+
+
+def test_an_arm_depends_on_its_seed_alone(task, tables, partitions, query):
+    weights = []
+    for seed, elsewhere in ((0, 1), (0, 2), (1, 2)):
+        torch.manual_seed(elsewhere)
+        state = torch.get_rng_state()
+        weights.append(built(task, tables, partitions, query, seed=seed).state_dict())
+        assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    for part in ("fusion.maps.shift.weight", "user.shared.weight", "backbone.embedding.weight"):
+        assert not torch.equal(weights[0][part], weights[2][part])
+
+
+def test_settings_of_an_arm_reach_every_part(task, tables, partitions, query):
+    kw = {"fusion": "self", "seen": "last", "backbone": "DCNv2"}
+    kw |= {"backbone_settings": {"dropout": 0.25}, "adaptor_settings": {"kind": "MLP", "out": 7}}
+    model = built(task, tables, partitions, query, **kw)
+    assert isinstance(model.backbone, ctr.DCNv2)
+    assert {m.p for m in model.backbone.modules() if isinstance(m, nn.Dropout)} == {0.25}
+    assert (model.user.out_dim, model.item.out_dim, model.backbone.inputs.dense_dim) == (7, 7, 14)
+    assert model.fusion.fusion == "self"
+    assert model.fusion.steps(task.samples.batch(torch.arange(36)))[1].sum(1).max() == 1
+
+
+def changing_tastes(n_users=120, n_each=24, count=4, seed=0):
+    """Users like everything or nothing by the mood of the last partition closed, a new one each time.
+
+    Returns samples, partitions and one table, whose vectors tell the moods. A sample's recent history
+    tells nothing, since all ratings there are equal.
+    """
+    rng = np.random.default_rng(seed)
+    user = np.repeat(np.arange(n_users), n_each)
+    partitions = partition(user, np.zeros(len(user)), Condition(count=count))
+    table = rng.normal(size=(len(partitions.start), M)).astype(np.float32)
+    position = np.flatnonzero(partitions.closed > 0)
+    mood = table[partitions.rows[user[position], partitions.closed[position] - 1], 0]
+    samples = CTRSamples(
+        item_fields=1 + torch.arange(10)[:, None],
+        sequence=torch.from_numpy(rng.integers(0, 10, len(user))),
+        rating_ids=torch.full((len(user),), 11),
+        first=torch.from_numpy(n_each * user[position]),
+        position=torch.from_numpy(position),
+        user_row=torch.from_numpy(user[position]),
+        label=torch.from_numpy(mood > 0).float(),
+        history_length=2,
+        n_ids=12,
+    )
+    return samples, partitions, {"summary": table}
+
+
+def test_only_the_right_partition_tells_of_a_change():
+    samples, partitions, table = changing_tastes()
+    train, valid, test = (
+        samples.select((samples.user_row >= low) & (samples.user_row < high))
+        for low, high in ((0, 60), (60, 80), (80, 120))
+    )
+    query = np.eye(10, M, dtype=np.float32)
+    config, scores = TrainConfig(lr=3e-3, batch_size=64, max_epochs=8, patience=3), {}
+    arms = {
+        "last": (table, "last"),
+        "first": (table, "first"),
+        "dealt": (dealt(table, partitions, 0), "last"),
+    }
+    for name, (texts, seen) in arms.items():
+        model = arm(texts, partitions, query, seen=seen, backbone_settings={"embed_dim": 8}).build(samples, 0)
+        fit(model, train, valid, config, progress=False)
+        scores[name] = auc(test.label.numpy(), predict(model, test))
+    assert scores["last"] > 0.95
+    assert abs(scores["first"] - 0.5) < 0.2 and abs(scores["dealt"] - 0.5) < 0.2
+
+
+# Controls
+
+
+def test_plain_tables_are_means_over_the_liked_and_the_other_films_of_a_partition(task, partitions):
+    vectors = np.random.default_rng(0).normal(size=(len(task.item_ids), M)).astype(np.float32)
+    loved = task.ratings["rating"].to_numpy(copy=True)
+    loved[partitions.start[1] : partitions.end[1]] = 5  # a partition without a film that was not liked
+    task = replace(task, ratings=task.ratings.assign(rating=loved))
+    found = plain_tables(task, partitions, vectors)
+    assert list(found) == ["liked", "other"]
+    for kind, table in found.items():
+        means = np.zeros((len(partitions.start), M))
+        for row, (start, end) in enumerate(zip(partitions.start, partitions.end, strict=True)):
+            rated = task.ratings.iloc[start:end]
+            chosen = rated["item_row"][(rated["rating"] >= 4) == (kind == "liked")]
+            if len(chosen):
+                means[row] = vectors[chosen].mean(axis=0)
+        some = means.any(axis=1)
+        means[some] -= means[some].mean(axis=0)
+        means[some] /= np.linalg.norm(means[some], axis=1, keepdims=True)
+        np.testing.assert_allclose(table, means, atol=1e-5)
+        assert table.dtype == np.float32
+    assert not found["other"][1].any()
+
+
+def test_dealt_texts_stay_together_and_keep_their_number(partitions):
+    rows = np.arange(len(partitions.start))
+    found = dealt({"summary": rows[:, None], "shift": -rows[:, None]}, partitions, 0)
+    order = found["summary"][:, 0]
+    np.testing.assert_array_equal(found["shift"][:, 0], -order)
+    np.testing.assert_array_equal(np.sort(order), rows)
+    np.testing.assert_array_equal(partitions.number[order], partitions.number)
+    assert (order != rows).any()
+    np.testing.assert_array_equal(dealt({"summary": rows}, partitions, 0)["summary"], order)
+    assert (dealt({"summary": rows}, partitions, 1)["summary"] != order).any()
+
+
+def test_the_long_history_ends_with_the_last_closed_partition(task, partitions):
+    ends = last_end(task, partitions)
+    for row, (user, place) in enumerate(zip(task.ratings["user_row"], task.ratings["place"], strict=True)):
+        rows = visible(partitions, user, row)
+        assert ends[row] == (partitions.end[rows[-1]] if rows else row - place)
