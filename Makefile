@@ -31,8 +31,9 @@ test: setup lint verify  ## all checks: style, data, unit, contract and gate tes
 lab: setup  ## open JupyterLab
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
 
-bench: setup  ## measure the training loop (a quarter of an hour)
+bench: setup  ## measure the training loop and LIBER's stream (twenty minutes)
 	$(PY) -m tests.bench.training
+	$(PY) -m tests.bench.streaming
 
 notebooks: setup  ## execute the notebooks at their defaults and store the outputs
 	$(PY) -m rec_utils.notebooks execute $(ONLY)
