@@ -86,6 +86,36 @@ class UserExplorer:
         )
 
 
+class TimelineExplorer:
+    """One user at a time: what was said about one period of the history after the other.
+
+    Args:
+        table: user_id and one row a period in order; its other columns are shown as they are.
+    """
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        if "user_id" not in table:
+            raise UserError(f"a timeline needs a column user_id; there are {', '.join(map(str, table))}")
+        self.periods = {int(user_id): rows for user_id, rows in table.groupby("user_id", sort=True)}
+
+    def show(self, user_id: int) -> HTML:
+        """A user's periods as HTML."""
+        return HTML(self._html(user_id))
+
+    def widget(self) -> VBox:
+        """A list of users; choosing one shows the periods."""
+        choice = Dropdown(options=list(self.periods), description="user")
+        page = Page(self._html(choice.value))
+        choice.observe(lambda change: setattr(page, "value", self._html(change["new"])), names="value")
+        return VBox([choice, page])
+
+    def _html(self, user_id: int) -> str:
+        if user_id not in self.periods:
+            raise UserError(f"there is no user {user_id} in the timeline")
+        table = self.periods[user_id].drop(columns="user_id")
+        return f"<b>User {user_id}</b>{table.to_html(index=False, border=0, escape=True, na_rep='')}"
+
+
 class ListExplorer:
     """One list at a time: what its candidates are, and where each model puts them.
 

@@ -32,10 +32,11 @@ def shipped_texts() -> Mapping[str, tuple[Encoder, Iterable[str]]]:
     }
     asked = set(stored["items_title_genres.safetensors"][1])
     rest = [text for text in movies.title_genres(data.load(movies.USERS_OF).items) if text not in asked]
-    return stored | {
-        "items_title_genres_rest.safetensors": (Encoder(), rest),
-        "groups.safetensors": (Encoder(), [answer.text for answer in Store(movies.GROUPS, readonly=True)]),
-    }
+    stored["items_title_genres_rest.safetensors"] = Encoder(), rest
+    for name, path in {"groups": movies.GROUPS, "partitions": movies.PARTITIONS}.items():
+        answers = Store(path, readonly=True)
+        stored[f"{name}.safetensors"] = Encoder(), [answer.text for answer in answers]
+    return stored
 
 
 def main() -> None:

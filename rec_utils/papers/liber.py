@@ -338,6 +338,31 @@ def arm(
     return Arm(build)
 
 
+@torch.no_grad()
+def weights_by_age(model: LIBER, samples: CTRSamples, most: int) -> pd.DataFrame:
+    """Mean weight of the partitions by age, for samples that see two partitions or more.
+
+    Args:
+        model: trained.
+        samples: to average over, up to 2,000 for each number of closed partitions.
+        most: the largest number of closed partitions to tell about.
+
+    Returns:
+        One row a number and an age: closed, age (1 = the newest), weight, n (samples).
+    """
+    end, rows = model.fusion.end[samples.position], []
+    for closed in range(2, most + 1):
+        index = torch.nonzero(end == closed).squeeze(1)[:2000]
+        if len(index):
+            batch = samples.batch(index)
+            weights = model.fusion.weights(batch, *model.fusion.steps(batch))[:, :closed].mean(0).tolist()
+            rows += [
+                {"closed": closed, "age": closed - number, "weight": weight, "n": len(index)}
+                for number, weight in enumerate(weights)
+            ]
+    return pd.DataFrame(rows, columns=["closed", "age", "weight", "n"])
+
+
 # Controls without a language model
 
 

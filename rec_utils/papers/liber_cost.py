@@ -13,7 +13,7 @@ The tokens of LIBER grow like n, those of the next two like n².
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ import pandas as pd
 
 from rec_utils.errors import UserError
 from rec_utils.knowledge.encoder import token_counts
-from rec_utils.papers.liber import Interest
+from rec_utils.knowledge.request import Response
 from rec_utils.papers.ubsp import Condition
 
 
@@ -37,20 +37,22 @@ class Tokens:
     shift: float  #: its answer
 
     @classmethod
-    def measured(cls, interests: Sequence[Interest], count: int) -> Tokens:
-        """Means over requests and answers, in the vocabulary of `token_counts`.
+    def measured(cls, answers: Iterable[Response], count: int) -> Tokens:
+        """Means over stored requests and answers, in the vocabulary of `token_counts`.
 
         Args:
-            interests: what the language model said about partitions.
+            answers: summaries and shifts.
             count: behaviours in each partition. A profile in the requests is counted with them.
 
         Raises:
-            UserError: no partition has a shift.
+            UserError: there is no summary or no shift.
         """
-        summaries = [interest.summary for interest in interests]
-        shifts = [interest.shift for interest in interests if interest.shift]
-        if not shifts:
-            raise UserError("tokens cannot be measured: no partition has a shift")
+        by_purpose: dict[str, list[Response]] = {"interest_summary": [], "interest_shift": []}
+        for answer in answers:
+            by_purpose[answer.request.purpose].append(answer)
+        summaries, shifts = by_purpose.values()
+        if not summaries or not shifts:
+            raise UserError("tokens cannot be measured: there is no summary or no shift")
         summary = _mean(answer.text for answer in summaries)
         asked = _mean(f"{answer.request.system}\n{answer.request.prompt}" for answer in shifts)
         return cls(

@@ -23,6 +23,7 @@ import numpy as np
 
 from rec_utils.errors import UserError
 from rec_utils.files import write_atomic
+from rec_utils.samples import CTRTask
 from rec_utils.splits import LeakError
 
 
@@ -200,6 +201,20 @@ def partition(user_row: np.ndarray, time: np.ndarray, condition: Condition) -> P
     rows[of_user, number] = np.arange(len(start))
     before_user = events[np.searchsorted(user_row, user_row)]
     return Partitions(of_user, number, start, end, rows, events - before_user)
+
+
+def of_task(task: CTRTask, condition: Condition) -> Partitions:
+    """The partitions that the samples of a task see, none of them too early.
+
+    Raises:
+        UserError: see `partition`.
+        LeakError: see `check_closed_before`.
+    """
+    user_row, time = (task.ratings[name].to_numpy() for name in ("user_row", "timestamp"))
+    samples = task.samples.user_row.numpy(), task.samples.position.numpy()
+    partitions = seen_by(partition(user_row, time, condition), *samples)
+    check_closed_before(partitions, *samples)
+    return partitions
 
 
 def seen_by(partitions: Partitions, user_row: np.ndarray, position: np.ndarray) -> Partitions:

@@ -24,7 +24,12 @@ def datasets(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("file", "rows"),
-    [("items.jsonl", 4323), ("users_ml-latest-small.jsonl", 610), ("groups_ml-latest-small.jsonl", 146)],
+    [
+        ("items.jsonl", 4323),
+        ("users_ml-latest-small.jsonl", 610),
+        ("groups_ml-latest-small.jsonl", 146),
+        ("partitions_ml-latest-small.jsonl", 1812),
+    ],
 )
 def test_every_line_is_bound_to_its_request(file, rows):
     """The key is recomputed, without our classes, from the system text in `prompts` and the line's prompt."""

@@ -1,6 +1,7 @@
 """The explorer of one user: what it shows, that it escapes it, and that it switches users."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from tiny_ratings import random_dataset
 
@@ -9,7 +10,7 @@ from rec_utils.knowledge import movies
 from rec_utils.knowledge.request import Request, Response
 from rec_utils.rerank_lists import rerank_lists
 from rec_utils.samples import ctr_task
-from rec_utils.widgets import TOP, ListExplorer, UserExplorer
+from rec_utils.widgets import TOP, ListExplorer, TimelineExplorer, UserExplorer
 
 EVIL = "<script>alert(1)</script> & co"
 
@@ -121,3 +122,29 @@ def test_lists_are_escaped_chosen_and_checked():
         assert "<script" not in page.value and "&lt;script&gt;" in page.value
     with pytest.raises(UserError, match="list 99 is not one of 0 to"):
         made.table(99)
+
+
+def test_a_timeline_shows_the_periods_of_one_user_in_order_and_escapes_them():
+    table = pd.DataFrame(
+        {
+            "user_id": [7, 7, 3],
+            "partition": [1, 2, 1],
+            "summary": [EVIL, "second", "another's"],
+            "shift": ["", "new", ""],
+        }
+    )
+    made = TimelineExplorer(table)
+    shown = made.show(7).data
+    assert shown.index("alert(1)") < shown.index("second") < shown.index("new")
+    assert "<script>" not in shown and "another" not in shown
+    choice, page = made.widget().children
+    assert choice.options == (3, 7) and "another" in page.value
+    choice.value = 7
+    assert page.value == shown
+
+
+def test_a_timeline_names_what_is_missing():
+    with pytest.raises(UserError, match="user_id"):
+        TimelineExplorer(pd.DataFrame({"summary": ["x"]}))
+    with pytest.raises(UserError, match="no user 8"):
+        TimelineExplorer(pd.DataFrame({"user_id": [7], "summary": ["x"]})).show(8)
