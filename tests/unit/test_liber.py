@@ -1,43 +1,28 @@
-"""LIBER: the cascade of requests, fusion against a plain loop, no partition of the future, controls."""
+"""LIBER's fusion against a plain loop, with no partition of the future, in any backbone; controls."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny_lm
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny_ratings import dataset
 from torch import nn
 
 from rec_utils import ctr
 from rec_utils.batches import CTRSamples
 from rec_utils.errors import UserError
-from rec_utils.knowledge import movies
-from rec_utils.knowledge.huggingface import HuggingFaceBackend
-from rec_utils.knowledge.prompts import interest_shift, interest_summary
-from rec_utils.knowledge.request import Request, Response
-from rec_utils.knowledge.store import Store
 from rec_utils.metrics import auc
-from rec_utils.papers import liber
 from rec_utils.papers.liber import (
     FUSIONS,
     SEEN,
-    Interest,
     PartitionFusion,
     arm,
-    behaviours,
     dealt,
     last_end,
-    learn,
     plain_tables,
-    text_vectors,
-    titles,
-    written,
+    weights_by_age,
 )
-from rec_utils.papers.ubsp import Behaviour, Condition, Partition, Stream, partition
+from rec_utils.papers.ubsp import Condition, of_task, partition
 from rec_utils.samples import ctr_task
 from rec_utils.training import TrainConfig, fit, predict
 
@@ -46,29 +31,21 @@ M, WIDTH = 5, 3
 LENGTHS = (4, 9, 14, 20, 27)
 
 
-def tiny(seed=0):
-    """Users 10, 20, … with `LENGTHS` ratings of 30 films, one a day."""
-    rng = np.random.default_rng(seed)
-    rows = [
-        (10 * user, 100 + item, rng.integers(1, 6), 86_400 * day)
-        for user, length in enumerate(LENGTHS, 1)
-        for day, item in enumerate(rng.permutation(30)[:length])
-    ]
-    return dataset(rows, {100 + item: ("Drama", "War")[item % 2] for item in range(30)}, (1.0, 5.0))
-
-
-def cut(task, count=4):
-    return partition(*task.ratings[["user_row", "timestamp"]].to_numpy().T, Condition(count=count))
-
-
 @pytest.fixture(scope="module")
 def task():
-    return ctr_task(tiny(), history_length=3)
+    """Users with `LENGTHS` ratings of 30 films, one a day."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (user, item, rng.integers(1, 6), 86_400 * day)
+        for user, length in enumerate(LENGTHS)
+        for day, item in enumerate(rng.permutation(30)[:length])
+    ]
+    return ctr_task(dataset(rows, dict.fromkeys(range(30), "Drama"), (1.0, 5.0)), history_length=3)
 
 
 @pytest.fixture(scope="module")
 def partitions(task):
-    return cut(task)
+    return of_task(task, Condition(count=4))
 
 
 @pytest.fixture(scope="module")
@@ -87,192 +64,6 @@ def query(task):
 @pytest.fixture(scope="module")
 def batch(task):
     return task.samples.batch(torch.arange(len(task.samples)))
-
-
-# Interest learning
-
-
-class Model:
-    """Answers each request with a text of its own, remembers what it was asked, fails at one purpose."""
-
-    def __init__(self, fails_at=None):
-        self.fails_at, self.asked = fails_at, []
-
-    def __call__(self, requests):
-        if self.fails_at in {request.purpose for request in requests}:
-            raise UserError("the model is not there")
-        self.asked.append(list(requests))
-        return [Response(request, f"It is {request.key}.", "fake") for request in requests]
-
-
-FILMS = {item: f"Film {item} (1999)" for item in range(60)}
-
-
-def parts_of(users, count=2):
-    """What a stream closes whose behaviours come from these users."""
-    stream = Stream(Condition(count=count))
-    return stream.extend((user, Behaviour(n, 1 + n % 9 / 2, n)) for n, user in enumerate(users))
-
-
-def cascade(parts, profiles):
-    """What `learn` should return for a whole stream, one partition after the other."""
-    say, last, found = Model(), {}, []
-    for part in parts:
-        rated = [(FILMS[behaviour.item], behaviour.rating) for behaviour in part.behaviours]
-        (summary,) = say([interest_summary(rated, profiles.get(part.user, ""))])
-        shift = say([interest_shift(last[part.user], summary.text)])[0] if part.number else None
-        found.append(Interest(part.user, part.number, summary, shift))
-        last[part.user] = summary.text
-    return found, last
-
-
-@settings(deadline=None)
-@given(users=st.lists(st.integers(0, 2), max_size=30), cuts=st.sets(st.integers(0, 15)))
-def test_the_cascade_is_the_same_however_partitions_are_grouped(users, cuts):
-    parts, profiles = parts_of(users), {1: "The user is a writer."}
-    expected, last = cascade(parts, profiles)
-    model, previous, found, start = Model(), {}, [], 0
-    for end in [*sorted(cuts), len(parts)]:
-        found += learn(parts[start:end], FILMS, model, previous, profiles)
-        start = max(start, end)
-    assert found == expected
-    assert previous == last
-    assert sum(map(len, model.asked)) == len(parts) + sum(part.number > 0 for part in parts)
-
-
-def test_all_summaries_are_asked_for_at_once_and_then_all_shifts():
-    model = Model()
-    learn(parts_of([0, 0, 0, 0, 1, 1, 0, 0]), FILMS, model, {})
-    summaries, shifts = model.asked
-    assert [request.prompt for request in summaries] == [
-        "Film 0 (1999) 1; Film 1 (1999) 1.5",
-        "Film 2 (1999) 2; Film 3 (1999) 2.5",
-        "Film 4 (1999) 3; Film 5 (1999) 3.5",
-        "Film 6 (1999) 4; Film 7 (1999) 4.5",
-    ]
-    text = [f"It is {request.key}." for request in summaries]
-    assert [request.prompt for request in shifts] == [
-        f"Before: {text[0]}\nNow: {text[1]}",
-        f"Before: {text[1]}\nNow: {text[3]}",
-    ]
-
-
-@pytest.mark.parametrize("fails_at", ["interest_summary", "interest_shift"])
-def test_after_a_failure_the_same_call_can_be_made_again(fails_at):
-    parts, previous = parts_of([0] * 8), {}
-    learn(parts[:1], FILMS, Model(), previous)
-    before = dict(previous)
-    with pytest.raises(UserError, match="not there"):
-        learn(parts[1:], FILMS, Model(fails_at), previous)
-    assert previous == before
-    assert learn(parts[1:], FILMS, Model(), previous) == cascade(parts, {})[0][1:]
-
-
-@pytest.mark.parametrize(
-    ("numbers", "known", "message"),
-    [
-        ([1], {}, "user 7: partition 1 came where 0 was due"),
-        ([0], {7: "Likes war."}, "user 7: partition 0 came where 1 was due"),
-        ([0, 2], {}, "user 7: partition 2 came where 1 was due"),
-        ([4, 4], {7: "Likes war."}, "user 7: partition 4 came where 5 was due"),
-    ],
-    ids=str,
-)
-def test_a_partition_out_of_turn_is_named_before_anything_is_asked(numbers, known, message):
-    parts, model = [Partition(7, number, 0, (Behaviour(1, 3.0, 0),)) for number in numbers], Model()
-    with pytest.raises(UserError, match=message):
-        learn(parts, FILMS, model, dict(known))
-    assert not model.asked
-
-
-def test_an_item_without_a_title_is_named_before_anything_is_asked():
-    model = Model()
-    with pytest.raises(UserError, match="item 99, rated by user 7, has no title"):
-        learn([Partition(7, 0, 0, (Behaviour(99, 3.0, 0),))], FILMS, model, {})
-    assert not model.asked
-
-
-def test_partitions_of_a_task_are_those_of_the_stream(task, partitions):
-    stream = Stream(Condition(count=4))
-    rows = task.ratings[["user_row", "item_row", "rating", "timestamp"]].itertuples(index=False)
-    expected = stream.extend(
-        (task.user_ids[user], Behaviour(task.item_ids[item], rating, time))
-        for user, item, rating, time in rows
-    )
-    assert behaviours(task, partitions) == expected
-    assert titles(tiny())[expected[0].behaviours[0].item].startswith("Film 1")
-
-
-class Counting(HuggingFaceBackend):
-    """A back-end that remembers what it was asked; with `stops`, it ends after its first batch."""
-
-    asked: list[Request]
-    stops = False
-
-    def answer(self, requests):
-        self.asked.extend(requests)
-        for group in super().answer(requests):
-            yield group
-            if self.stops:
-                raise UserError("the power is out")
-
-
-def test_a_language_model_writes_all_texts_and_a_stopped_run_goes_on(tmp_path, monkeypatch):
-    folder = tiny_lm.save(tmp_path / "lm")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
-    data, asked = tiny(), []
-    task = ctr_task(data, history_length=3)
-    monkeypatch.setattr(Counting, "asked", asked, raising=False)
-    monkeypatch.setattr(liber, "HuggingFaceBackend", Counting)
-
-    def run():
-        asked.clear()
-        return written(data, task, cut(task, 10), str(folder))
-
-    monkeypatch.setenv("REC_DATA", str(tmp_path / "whole"))
-    whole = run()
-    purposes = ["interest_summary"] * 5 + ["interest_shift"] * 2
-    assert [request.purpose for request in asked] == purposes
-    parts = behaviours(task, cut(task, 10))
-    assert [(one.user, one.number) for one in whole] == [(part.user, part.number) for part in parts]
-    assert len({one.summary.text for one in whole}) == 5
-
-    monkeypatch.setenv("REC_DATA", str(tmp_path / "stopped"))
-    monkeypatch.setattr(Counting, "stops", True)
-    with pytest.raises(UserError, match="power is out; 5 of 5 answers are kept"):
-        run()
-    monkeypatch.setattr(Counting, "stops", False)
-    assert run() == whole
-    assert [request.purpose for request in asked] == purposes[5:]
-    assert len(Store(tmp_path / "stopped" / "knowledge" / "partitions_tiny.jsonl")) == 7
-
-
-def test_shipped_answers_are_replayed_and_never_made_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(movies, "PARTITIONS", tmp_path / "partitions.jsonl")
-    requests = [interest_summary([(title, 4.0)]) for title in ("Heat (1995)", "Alien (1979)")]
-    answers = Model()(requests)
-    Store(movies.PARTITIONS).append(answers)
-    assert liber.stored(requests[::-1]) == answers[::-1]
-    with pytest.raises(UserError, match=r"interest_shift request .* in partitions\.jsonl"):
-        liber.stored([interest_shift("War.", "Peace.")])
-
-
-def test_texts_become_centred_vectors_and_no_shift_becomes_zeros(monkeypatch):
-    interests = learn(parts_of([0, 0, 1, 1, 0, 0, 0, 0]), FILMS, Model(), {})
-
-    def vector(text):
-        return np.random.default_rng(list(text.encode())).normal(size=384).astype(np.float32)
-
-    monkeypatch.setattr(movies.vectors, "encode", lambda texts, encoder: np.stack(list(map(vector, texts))))
-    found = text_vectors(interests)
-    for kind, rows in {"summary": [0, 1, 2, 3], "shift": [2, 3]}.items():
-        own = np.stack([vector(getattr(interests[row], kind).text) for row in rows])
-        expected = np.zeros((4, 384))
-        expected[rows] = own - own.mean(axis=0)
-        expected[rows] /= np.linalg.norm(expected[rows], axis=1, keepdims=True)
-        np.testing.assert_allclose(found[kind], expected, atol=1e-6)
-        assert found[kind].dtype == np.float32
 
 
 # Fusion
@@ -302,22 +93,32 @@ def softmax(scores):
     return powers / powers.sum()
 
 
+def values_of(made):
+    return {name: value.numpy() for name, value in made.state_dict().items()}
+
+
+def mapped(made, rows, tables):
+    """h [n, d] of the partitions `rows`."""
+    maps = [(table, values_of(made)[f"maps.{kind}.weight"]) for kind, table in tables.items()]
+    return np.stack([np.concatenate([w @ table[row].numpy() for table, w in maps]) for row in rows])
+
+
+def attention(made, h, item, query):
+    """w [n] of the partitions h by the target item."""
+    q = values_of(made)["of_target.weight"] @ query[item].numpy()
+    return softmax(h @ q / np.sqrt(len(q)))
+
+
 def by_hand(made, rows, item, tables, query):
     """u of one sample that sees the partitions `rows`."""
-    state = {name: value.numpy() for name, value in made.state_dict().items()}
+    values = values_of(made)
     if not rows:
-        return state["before_any"]
-    h = np.stack(
-        [
-            np.concatenate([state[f"maps.{kind}.weight"] @ tables[kind][row].numpy() for kind in tables])
-            for row in rows
-        ]
-    )
+        return values["before_any"]
+    h = mapped(made, rows, tables)
     if made.fusion == "target":
-        q = state["of_target.weight"] @ query[item].numpy()
-        return softmax(h @ q / np.sqrt(len(q))) @ h
+        return attention(made, h, item, query) @ h
     if made.fusion == "self":
-        weight, bias = np.split(state["of_steps.weight"], 3), np.split(state["of_steps.bias"], 3)
+        weight, bias = np.split(values["of_steps.weight"], 3), np.split(values["of_steps.bias"], 3)
         q, k, v = (h @ w.T + b for w, b in zip(weight, bias, strict=True))
         h = np.stack([softmax(k @ row / np.sqrt(len(row))) @ v for row in q])
     return h.mean(axis=0)
@@ -340,6 +141,21 @@ def test_fusion_equals_a_loop_over_samples(fusion, seen, kinds, tables, partitio
         n_seen.add(len(rows))
         np.testing.assert_allclose(u[n], by_hand(made, rows, item, tables, query), rtol=1e-4, atol=1e-5)
     assert n_seen == ({0, 1, 2, 3, 4, 5, 6} if seen == "all" else {0, 1})
+
+
+def test_weights_by_age_are_means_over_the_samples_of_each_number(task, tables, partitions, query, batch):
+    model = built(task, tables, partitions, query)
+    expected = {}
+    for user, position, item in zip(batch.user_row, batch.position, batch.item_row, strict=True):
+        rows = visible(partitions, user, position)
+        if 2 <= len(rows) <= 5:
+            weights = attention(model.fusion, mapped(model.fusion, rows, tables), item, query)
+            for age, weight in enumerate(reversed(weights), 1):
+                expected.setdefault((len(rows), age), []).append(weight)
+    found = weights_by_age(model, task.samples, 5).set_index(["closed", "age"])
+    assert dict(found["n"]) == {place: len(weights) for place, weights in expected.items()}
+    for place, weight in found["weight"].items():
+        assert weight == pytest.approx(np.mean(expected[place]), rel=1e-4)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -538,6 +354,7 @@ def test_dealt_texts_stay_together_and_keep_their_number(partitions):
 
 def test_the_long_history_ends_with_the_last_closed_partition(task, partitions):
     ends = last_end(task, partitions)
-    for row, (user, place) in enumerate(zip(task.ratings["user_row"], task.ratings["place"], strict=True)):
+    for row in task.samples.position.tolist():
+        user, place = task.ratings.loc[row, ["user_row", "place"]]
         rows = visible(partitions, user, row)
         assert ends[row] == (partitions.end[rows[-1]] if rows else row - place)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_ratings import random_dataset
 
 from rec_utils import files
 from rec_utils.errors import UserError
@@ -18,9 +19,11 @@ from rec_utils.papers.ubsp import (
     Partition,
     Stream,
     check_closed_before,
+    of_task,
     partition,
     seen_by,
 )
+from rec_utils.samples import ctr_task
 from rec_utils.splits import LeakError
 
 counts, gaps = st.integers(1, 5), st.integers(1, 6)
@@ -175,6 +178,19 @@ def test_what_no_sample_sees_is_left_out_and_the_rest_stays(history, condition, 
         (user, number): row for row, (user, number) in enumerate(zip(kept.user_row, kept.number, strict=True))
     }
     assert {place: row for place, row in np.ndenumerate(kept.rows) if row >= 0} == of_row
+
+
+def test_a_sample_of_a_task_sees_the_partitions_that_its_place_allows():
+    """With K ratings a partition, floor(t / K) of them are closed before the rating at place t."""
+    task = ctr_task(random_dataset(n_each=17), history_length=1, max_samples_per_user=5)
+    partitions, places = of_task(task, Condition(count=3)), task.ratings["place"].to_numpy()
+    position = task.samples.position.numpy()
+    np.testing.assert_array_equal(partitions.closed[position], places[position] // 3)
+    assert set(partitions.closed[position]) == {3, 4}
+    of_user, number = partitions.user_row.tolist(), partitions.number.tolist()
+    assert list(zip(of_user, number, strict=True)) == [(user, n) for user in range(12) for n in range(4)]
+    np.testing.assert_array_equal(places[partitions.start], 3 * partitions.number)
+    np.testing.assert_array_equal(partitions.end, partitions.start + 3)
 
 
 # No partition of the future, nor of another user
