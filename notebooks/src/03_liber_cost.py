@@ -131,11 +131,29 @@ for name, condition in conditions.items():
     print(f"{name}: {len(closed):,} partitions, the same from the whole table: {same}")
 
 # %% [markdown]
-# Do time and memory stay the same however much has come in? A recorded benchmark sends four million ratings of 4,000 users
+# Do time and memory stay the same however much has come in? A recorded benchmark sends four million ratings
 # through the stream, beside one that keeps whole histories to read them again.
 
 # %% tags=["nbval-ignore-output"]
-# BENCH
+import json
+
+from rec_utils.settings import ROOT
+
+bench = json.loads((ROOT / "figures" / "bench" / "streaming.json").read_text())
+measured = pd.DataFrame(bench["results"])
+measured["behaviours"] = measured["tenth"] * bench["behaviours"] // measured["tenth"].max()
+ends = measured.set_index(["contender", "tenth"])["memory (MB)"].unstack("contender").iloc[[1, -1]]
+per_append = measured.pivot(index="behaviours", columns="contender", values="behaviours read an append")
+caption = (
+    f"Memory while {bench['behaviours'] / 1e6:g} million ratings of {bench['users']:,} users come in, K = {bench['count']}. From the second tenth of the stream to "
+    f"the last it goes from {ends['partitions'].iloc[0]:.0f} to {ends['partitions'].iloc[1]:.0f} MB with partitions, and from "
+    f"{ends['whole histories'].iloc[0]:.0f} to {ends['whole histories'].iloc[1]:,.0f} MB with whole histories."
+)
+labels = {"xlabel": "ratings so far", "ylabel": "memory (MB)"}
+figure = plots.lines(measured, "behaviours", "memory (MB)", "contender", **labels)
+plots.show(figure, "03_liber_cost", "memory", measured, caption)
+print("behaviours that are read an append:")
+per_append.round(1)
 
 # %% [markdown]
 # ## Experiment 1: calls and tokens
