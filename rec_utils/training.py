@@ -43,13 +43,14 @@ class TrainConfig:
     lr: float = 1e-3  #: learning rate of Adam at the first step
     lr_decay: bool = False  #: lower it linearly to 0 at the end of `max_epochs`; else it is constant
     batch_size: int = 256  #: samples a step, all processes together
+    eval_batch_size: int = 4096  #: validation samples that a process predicts at once
     max_epochs: int = 20
     patience: int = 3  #: training stops after so many epochs in a row without a better validation LogLoss
     weight_decay: float = 0.0  #: decoupled, as in AdamW; vectors such as biases are not decayed
     seed: int = 0  #: of shuffling and dropout
 
     def __post_init__(self) -> None:
-        for name in ("lr", "batch_size", "max_epochs", "patience"):
+        for name in ("lr", "batch_size", "eval_batch_size", "max_epochs", "patience"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be above 0, not {getattr(self, name)}.")
 
@@ -146,7 +147,7 @@ def fit(
                 loss_sum.add_(loss.detach(), alpha=len(batch.label))  # .item() here would stall a GPU
                 steps_bar.update()
             train_loss = sum(gather_object([loss_sum.item()])) / len(train)
-            probability = _predict_in_shares(model, valid, rank, processes)
+            probability = _predict_in_shares(model, valid, config.eval_batch_size, rank, processes)
             if not (math.isfinite(train_loss) and np.isfinite(probability).all()):
                 raise UserError(
                     f"The loss is not finite in epoch {epoch} at learning rate {config.lr:g}; lower lr."
@@ -248,14 +249,16 @@ def _shuffled_batches(
             yield samples.batch(index[rank::processes])
 
 
-def _predict_in_shares(model: nn.Module, samples: Samples, rank: int, processes: int) -> np.ndarray:
+def _predict_in_shares(
+    model: nn.Module, samples: Samples, batch_size: int, rank: int, processes: int
+) -> np.ndarray:
     """`predict`, each process doing its part and all getting the whole [N]."""
     if processes == 1:
-        return predict(model, samples)
+        return predict(model, samples, batch_size)
     for buffer in model.buffers():  # each process has its own running averages
         broadcast(buffer)
     share = torch.arange(len(samples), device=samples.label.device).tensor_split(processes)[rank]
-    return np.concatenate(gather_object([predict(model, samples.select(share))]))
+    return np.concatenate(gather_object([predict(model, samples.select(share), batch_size)]))
 
 
 @lru_cache(maxsize=1)

@@ -204,7 +204,21 @@ def test_predict_does_not_depend_on_the_batch_size_and_keeps_the_mode(split):
     assert predict(model, samples.select(torch.arange(0))).shape == (0,)
 
 
-@pytest.mark.parametrize("name, value", [("lr", 0), ("batch_size", 0), ("max_epochs", -1), ("patience", 0)])
+def test_validation_samples_come_in_batches_of_the_size_asked_for(split):
+    class Watched(Net):
+        def forward(self, batch):
+            sizes[self.training].append(len(batch.label))
+            return super().forward(batch)
+
+    sizes = {True: [], False: []}
+    fit(Watched(split[0].n_ids), *split, TrainConfig(max_epochs=1, eval_batch_size=700), progress=False)
+    assert sizes[False] == [700, 700, 600] and max(sizes[True]) == 256
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("lr", 0), ("batch_size", 0), ("eval_batch_size", 0), ("max_epochs", -1), ("patience", 0)],
+)
 def test_a_setting_that_is_not_positive_is_refused(name, value):
     with pytest.raises(UserError, match=f"{name} must be above 0, not {value}"):
         TrainConfig(**{name: value})
