@@ -1,6 +1,7 @@
 """Cost of LIBER: closed forms against a stream that is played through call by call, measured tokens."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,6 @@ from rec_utils.errors import UserError
 from rec_utils.knowledge.encoder import token_counts
 from rec_utils.knowledge.prompts import interest_shift, interest_summary
 from rec_utils.knowledge.request import Response
-from rec_utils.papers.liber import Interest
 from rec_utils.papers.liber_cost import Tokens, growth, over_stream, totals
 from rec_utils.papers.ubsp import Behaviour, Condition, Stream
 
@@ -112,29 +112,27 @@ def test_a_partition_needs_a_size():
 # Measured tokens
 
 
-def interests(n_users=3, n_each=3, count=4):
-    """Partitions of films with titles and answers of many lengths."""
+def stored(n_users=3, n_each=3, count=4):
+    """Summaries and shifts of partitions of films, with titles and answers of many lengths."""
     rng = np.random.default_rng(0)
 
     def text(n):
         return " ".join(rng.choice(["war", "love", "heist", "noir"], n))
 
-    found = []
-    for user in range(n_users):
-        before = None
-        for number in range(n_each):
+    answers = []
+    for _ in range(n_users):
+        summaries = []
+        for _ in range(n_each):
             films = [(f"{text(rng.integers(1, 6))} (1999)", 4.5) for _ in range(count)]
-            summary = Response(interest_summary(films), text(rng.integers(20, 40)), "m")
-            shift = before and Response(interest_shift(before, summary.text), text(rng.integers(9, 19)), "m")
-            found.append(Interest(user, number, summary, shift))
-            before = summary.text
-    return found
+            summaries.append(Response(interest_summary(films), text(rng.integers(20, 40)), "m"))
+        shifts = [interest_shift(before.text, now.text) for before, now in pairwise(summaries)]
+        answers += [*summaries, *(Response(shift, text(rng.integers(9, 19)), "m") for shift in shifts)]
+    return answers
 
 
-def test_measured_tokens_give_back_what_was_measured():
-    found = interests()
-    table = totals(np.full(3, 12), 4, Tokens.measured(found, 4)).loc["LIBER"]
-    answers = [a for interest in found for a in (interest.summary, interest.shift) if a]
+def test_measured_tokens_give_back_what_was_read_and_written():
+    answers = stored()
+    table = totals(np.full(3, 12), 4, Tokens.measured(answers, 4)).loc["LIBER"]
     assert table["calls"] == len(answers)
     prompts = [f"{a.request.system}\n{a.request.prompt}" for a in answers]
     assert table["tokens read"] == pytest.approx(token_counts(prompts).sum())
@@ -142,15 +140,15 @@ def test_measured_tokens_give_back_what_was_measured():
 
 
 def test_measured_parts_are_those_of_the_requests():
-    films = [("Heat (1995)", 4.5)] * 4
-    summary = Response(interest_summary(films), "crime and cities", "m")
+    summary = Response(interest_summary([("Heat (1995)", 4.5)] * 4), "crime and cities", "m")
     shift = Response(interest_shift(summary.text, summary.text), "none", "m")
-    tokens = Tokens.measured([Interest(1, 0, summary, None), Interest(1, 1, summary, shift)], 4)
-    parts = [summary.request.system, shift.request.system + " Before: Now:", "Heat (1995) 4.5;" * 4]
+    parts = [summary.request.system, f"{shift.request.system} Before: Now:", "Heat (1995) 4.5;" * 4]
     system, asked, rated = token_counts(parts)
+    tokens = Tokens.measured(iter([summary, shift]), 4)
     assert tokens == Tokens((rated - 1) / 4, system, 3, asked, 1), "no semicolon after the last film"
 
 
-def test_tokens_of_shifts_are_not_made_up():
-    with pytest.raises(UserError, match="no partition has a shift"):
-        Tokens.measured(interests(n_each=1), 4)
+@pytest.mark.parametrize("answers", [[], stored(n_each=1)])
+def test_tokens_of_shifts_are_not_made_up(answers):
+    with pytest.raises(UserError, match="there is no summary or no shift"):
+        Tokens.measured(answers, 4)
