@@ -17,13 +17,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch of B samples with F item fields and a history of L steps.
+    """One batch of B samples with F fields, Fi of them the item's, and a history of L steps.
 
     All ids index one shared embedding table; id 0 is padding.
     """
 
-    item: Tensor  #: [B, F] ids of the candidate's fields (item id first)
-    history: Tensor  #: [B, L, F + 1] ids of the same fields and of the rating given; oldest step first
+    item: Tensor  #: [B, F] ids of the user's fields, if the samples have any, then of the candidate's
+    history: Tensor  #: [B, L, Fi + 1] ids of rated items' fields and of the ratings; oldest step first
     mask: Tensor  #: [B, L] True where the step is real, False where it is padding (always on the left)
     user_row: Tensor  #: [B] row of the user in per-user tables such as knowledge vectors
     item_row: Tensor  #: [B] row of the candidate in per-item tables
@@ -64,23 +64,29 @@ class Samples:
 class CTRSamples(Samples):
     """Samples of a click-through-rate task; `batch` turns a vector of sample indices into a `Batch`.
 
-    T is the number of interactions, I of items, F of item fields, N of samples.
+    T is the number of interactions, I of items, Fi of item fields, N of samples.
     """
 
-    item_fields: Tensor  #: [I, F] ids of each item's fields in the shared embedding table
+    item_fields: Tensor  #: [I, Fi] ids of each item's fields in the shared embedding table
     sequence: Tensor  #: [T] item row of every interaction, user by user in time order
     rating_ids: Tensor  #: [T] id of the rating's level in the shared embedding table
     first: Tensor  #: [N] position in `sequence` where the sample's user begins
     position: Tensor  #: [N] position of the sample itself
     user_row: Tensor  #: [N]
     label: Tensor  #: [N] float
-    history_length: int  #: L
+    history_length: int  #: L; 0 for samples without a history
     n_ids: int  #: size of the shared embedding table, padding included
+    user_fields: Tensor | None = None  #: [U, Fu] ids of each user's fields, where users are known in training
 
     @property
     def n_fields(self) -> int:
-        """Number of item fields F."""
-        return self.item_fields.shape[1]
+        """Number of fields F of a sample: its user's and its item's."""
+        return self.item_fields.shape[1] + (0 if self.user_fields is None else self.user_fields.shape[1])
+
+    @property
+    def n_step_fields(self) -> int:
+        """Number of fields of a history step, the rating included; 0 without a history."""
+        return self.item_fields.shape[1] + 1 if self.history_length else 0
 
     @property
     def item_row(self) -> Tensor:
@@ -102,7 +108,7 @@ class CTRSamples(Samples):
         return replace(self, history_length=length)
 
     def steps(self, places: Tensor) -> Tensor:
-        """History steps [..., F + 1] of the interactions at `places` [...]: ids of item fields and rating."""
+        """Ids [..., Fi + 1] of item fields and rating of the history steps at `places` [...]."""
         rated = self.item_fields[self.sequence[places]]
         return torch.cat([rated, self.rating_ids[places][..., None]], dim=-1)
 
@@ -112,12 +118,15 @@ class CTRSamples(Samples):
         before = torch.arange(-self.history_length, 0, device=position.device)
         places = position[:, None] + before
         mask = places >= first[:, None]
-        item_row = self.sequence[position]
+        item_row, user_row = self.sequence[position], self.user_row[index]
+        item = self.item_fields[item_row]
+        if self.user_fields is not None:
+            item = torch.cat([self.user_fields[user_row], item], dim=1)
         return Batch(
-            item=self.item_fields[item_row],
+            item=item,
             history=self.steps(places.clamp_(min=0)) * mask[..., None],
             mask=mask,
-            user_row=self.user_row[index],
+            user_row=user_row,
             item_row=item_row,
             position=position,
             label=self.label[index],

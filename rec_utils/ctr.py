@@ -2,24 +2,22 @@
 
 `build(name, samples)` makes any of `MODELS`; each maps a batch, and optionally dense [B, dense_dim] such
 as KAR's [a_u ; a_i], to logits [B]. Sizes (three cross layers, final perceptron of 200 and 80 units ...)
-are those of KAR's experiments; DIN and DIEN attend to the history, the others see its mean.
+are those of KAR's experiments; DIN and DIEN attend to the history, the others see its mean, if there is one.
 
-Shapes: B samples, F item fields, L history steps, d `embed_dim`; M fields in all: the item's F, the
-F + 1 of the history (rating included), and the dense ones.
+Shapes are those of `ctr_model`.
 """
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rec_utils.batches import Batch, CTRSamples
-from rec_utils.errors import UserError
+from rec_utils.ctr_model import CTRModel, FieldModel, HistoryModel, Inputs
 from rec_utils.interactions import (
     CIN,
     Bilinear,
@@ -35,82 +33,6 @@ from rec_utils.settings import check_choice
 
 #: Hidden widths of the final perceptron and of the deep parts.
 HIDDEN = (200, 80)
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a model reads, in numbers."""
-
-    n_fields: int  #: F
-    n_ids: int  #: rows of the embedding table, padding included
-    dense_dim: int = 0
-    embed_dim: int = 32  #: d
-
-    @property
-    def item_dim(self) -> int:
-        """Width F d of the item's fields."""
-        return self.n_fields * self.embed_dim
-
-    @property
-    def step_dim(self) -> int:
-        """Width (F + 1) d of a history step: the fields of its item, and the rating."""
-        return self.item_dim + self.embed_dim
-
-    @property
-    def all_dim(self) -> int:
-        """Width of [item ; mean history ; dense]."""
-        return self.item_dim + self.step_dim + self.dense_dim
-
-
-class CTRModel(nn.Module):
-    """One table of embeddings for all ids, and the parts of a batch looked up in it.
-
-    A model implements `_logits(batch, dense)`, where dense is [B, dense_dim], without columns if the
-    model takes no dense fields.
-    """
-
-    def __init__(self, inputs: Inputs) -> None:
-        super().__init__()
-        self.inputs = inputs
-        self.embedding = nn.Embedding(inputs.n_ids, inputs.embed_dim, padding_idx=0)
-
-    def forward(self, batch: Batch, dense: Tensor | None = None) -> Tensor:
-        """Logits [B] of a batch, given dense [B, dense_dim] if the model was built with dense fields."""
-        if dense is None:
-            dense = self.embedding.weight.new_empty(len(batch.item), 0)
-        if dense.shape[1] != self.inputs.dense_dim:
-            raise UserError(f"dense has {dense.shape[1]} columns, not dense_dim={self.inputs.dense_dim}")
-        return self._logits(batch, dense)
-
-    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _look_up(self, item: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings of the ids item [B, F] -> [B, F d] and history [B, L, F + 1] -> [B, L, (F + 1) d].
-
-        Both in one index-select: its backward pass fills a gradient of the whole table.
-        """
-        ids = torch.cat([item, history.flatten(1)], dim=1)
-        items, steps = self.embedding(ids).split([item.shape[1], ids.shape[1] - item.shape[1]], dim=1)
-        return items.flatten(1), steps.reshape(*history.shape[:2], -1)
-
-    def _sparse_fields(self, batch: Batch) -> Tensor:
-        """The item's fields and the mean of each history field over the real steps: [B, 2 F + 1, d]."""
-        n_history = batch.history.shape[2]
-        weight = (batch.mask / batch.mask.sum(1, keepdim=True).clamp(min=1)).to(self.embedding.weight.dtype)
-        # A bag sums the weighted rows as it reads them: about twice as fast as look up, then average.
-        means = F.embedding_bag(
-            batch.history.transpose(1, 2).flatten(0, 1),
-            self.embedding.weight,
-            per_sample_weights=weight.repeat_interleave(n_history, dim=0),
-            mode="sum",
-            padding_idx=0,
-        )
-        return torch.cat([self.embedding(batch.item), means.unflatten(0, (-1, n_history))], dim=1)
-
-    def _all_values(self, batch: Batch, dense: Tensor) -> Tensor:
-        """[item ; mean history ; dense], one row a sample: [B, all_dim]."""
-        return torch.cat([self._sparse_fields(batch).flatten(1), dense], dim=1)
 
 
 class LR(CTRModel):
@@ -162,6 +84,17 @@ class DeepFM(FM):
         return self._first_order(batch, dense) + pair_sum(sparse) + deep
 
 
+class DNN(CTRModel):
+    """A perceptron on [item ; history ; dense]."""
+
+    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
+        super().__init__(inputs)
+        self.deep = MLP(inputs.all_dim, HIDDEN, 1, dropout=dropout)
+
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        return self.deep(self._all_values(batch, dense)).squeeze(1)
+
+
 class DCN(CTRModel):
     """Deep and cross network (Wang et al., ADKDD 2017): cross layers and a perceptron, then a final one."""
 
@@ -186,21 +119,19 @@ class DCNv2(DCN):
     cross_layer = MatrixCross
 
 
-class FieldModel(CTRModel):
-    """A model of M fields of one width: the dense values are cut into fields of d beside the others."""
+class PNN(FieldModel):
+    """PNN (Qu et al., ICDM 2016): a perceptron on the fields and the inner products of all their pairs."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
         super().__init__(inputs)
-        if inputs.dense_dim % inputs.embed_dim:
-            raise UserError(
-                f"{type(self).__name__} takes dense values as fields of width embed_dim={inputs.embed_dim}, "
-                f"and dense_dim={inputs.dense_dim} is not a multiple of it"
-            )
-        self.n_all = inputs.all_dim // inputs.embed_dim
+        self.register_buffer("pairs", torch.triu_indices(self.n_all, self.n_all, 1), persistent=False)
+        self.deep = MLP(inputs.all_dim + self.pairs.shape[1], HIDDEN, 1, dropout=dropout)
 
-    def _all_fields(self, batch: Batch, dense: Tensor) -> Tensor:
-        """[B, M, d]."""
-        return self._all_values(batch, dense).unflatten(1, (self.n_all, -1))
+    def _logits(self, batch: Batch, dense: Tensor) -> Tensor:
+        fields = self._all_fields(batch, dense)
+        i, j = self.pairs
+        products = (fields @ fields.transpose(1, 2))[:, i, j]
+        return self.deep(torch.cat([fields.flatten(1), products], dim=1)).squeeze(1)
 
 
 class xDeepFM(FieldModel):
@@ -266,7 +197,7 @@ class FiGNN(FieldModel):
         return (self.weight(states.flatten(1)).sigmoid() * self.score(states).squeeze(2)).sum(1)
 
 
-class DIN(CTRModel):
+class DIN(HistoryModel):
     """Deep interest network (Zhou et al., KDD 2018): attention of the candidate over the history.
 
     A step [item fields ; rating] is mapped to the width of the item; the final perceptron sees
@@ -286,7 +217,7 @@ class DIN(CTRModel):
         return self.final(torch.cat([interest, item, dense], dim=1)).squeeze(1)
 
 
-class DIEN(CTRModel):
+class DIEN(HistoryModel):
     """Deep interest evolution network (Zhou et al., AAAI 2019), without its auxiliary loss, as in KAR.
 
     A GRU extracts an interest at every step; a second one follows how it evolves towards the candidate:
@@ -328,7 +259,7 @@ class DIEN(CTRModel):
 
 MODELS: dict[str, type[CTRModel]] = {
     model.__name__: model
-    for model in (LR, FM, DeepFM, xDeepFM, DCN, DCNv2, AutoInt, FiBiNET, FiGNN, DIN, DIEN)
+    for model in (LR, FM, DNN, PNN, DeepFM, xDeepFM, DCN, DCNv2, AutoInt, FiBiNET, FiGNN, DIN, DIEN)
 }
 
 
@@ -344,20 +275,21 @@ def build(
 
     Args:
         name: one of `MODELS`.
-        samples: gives the number of item fields and the ids of each field.
+        samples: gives the number of fields, whether there is a history, and the ids of each field.
         dense_dim: number of extra dense values a sample; KAR's [a_u ; a_i] has 2 * `embed_dim`.
         embed_dim: width d of an embedding.
         seed: of the initial weights; torch's global generator is left as it was.
         kw: further parameters of the model, such as `dropout`.
 
     Raises:
-        UserError: for an unknown model or parameter, or a dense_dim that the model cannot take.
+        UserError: for an unknown model or parameter, or a dense_dim or a lack of history that the model
+            cannot take.
     """
     model_class = MODELS[check_choice("model", name, list(MODELS))]
     known = ["dense_dim", "embed_dim", "seed", *list(inspect.signature(model_class).parameters)[1:]]
     for parameter in kw:
         check_choice(f"{name} parameter", parameter, known)
-    inputs = Inputs(samples.n_fields, samples.n_ids, dense_dim, embed_dim)
+    inputs = Inputs.of(samples, dense_dim, embed_dim)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = model_class(inputs, **kw)
@@ -371,7 +303,8 @@ def initialise(model: nn.Module, samples: CTRSamples) -> None:
     KAR has a table for each kind of field, and Xavier's standard deviation depends on the shape of the
     table. So in the shared table every field gets the one that a table of its own would have.
     """
-    fields = [column.unique() for column in (*samples.item_fields.T, samples.rating_ids)]
+    of_users = () if samples.user_fields is None else samples.user_fields.T
+    fields = [column.unique() for column in (*samples.item_fields.T, samples.rating_ids, *of_users)]
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_normal_(module.weight)

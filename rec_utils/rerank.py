@@ -225,7 +225,7 @@ def build(
     model_class = MODELS[check_choice("re-ranking model", name, list(MODELS))]
     if "n_candidates" in inspect.signature(model_class).parameters:
         kw["n_candidates"] = lists.n_candidates
-    inputs = Inputs(lists.start.n_fields, lists.start.n_ids, dense_dim, embed_dim)
+    inputs = Inputs.of(lists.start, dense_dim, embed_dim)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = model_class(inputs, **kw)

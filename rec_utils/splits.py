@@ -118,8 +118,13 @@ def check_user_split(user_row: np.ndarray, masks: Masks) -> None:
         raise LeakError(f"user row {shared[0]} is in {parts}")
 
 
-def check_time_split(timestamps: np.ndarray, masks: Masks) -> None:
+def check_time_split(timestamps: np.ndarray, masks: Masks, *, ties: bool = False) -> None:
     """Raise unless every row is in exactly one part and each part ends before the next one begins.
+
+    Args:
+        timestamps: [N] any unit.
+        masks: [N] each.
+        ties: rows of one timestamp may lie on both sides of a cut.
 
     Raises:
         LeakError: names the first row at fault.
@@ -127,7 +132,7 @@ def check_time_split(timestamps: np.ndarray, masks: Masks) -> None:
     _check_partition(masks)
     for earlier, later in ((0, 1), (1, 2)):
         begin = timestamps[masks[later]].min()
-        late = np.flatnonzero(masks[earlier] & (timestamps >= begin))
+        late = np.flatnonzero(masks[earlier] & (timestamps > begin if ties else timestamps >= begin))
         if len(late):
             row, time = late[0], timestamps[late[0]]
             raise LeakError(

@@ -63,7 +63,7 @@ LAYERS = (
         "holdout",
         "rerank_lists",
     },
-    {"ctr", "rerank", "sequential", "baselines", "knowledge"},
+    {"ctr", "ctr_model", "field_task", "rerank", "sequential", "baselines", "knowledge"},
     {"papers", "widgets"},
 )
 WITHOUT_TORCH = 2  #: layers, besides the tools

@@ -1,5 +1,7 @@
 """Batches against plain loops over the interactions."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -72,6 +74,23 @@ def test_a_batch_equals_a_loop_over_its_samples(made, data):
         assert batch.item_row[k] == made.item_row[n] == row
         assert batch.item[k].tolist() == made.item_fields[row].tolist()
         assert (batch.user_row[k], batch.label[k]) == (made.user_row[n], made.label[n])
+
+
+@settings(deadline=None)
+@given(made=samples(), data=st.data())
+def test_fields_of_the_user_stand_before_those_of_the_item(made, data):
+    users = 15 + torch.arange(3 * 5).view(5, 3)
+    known = replace(made, user_fields=users, n_ids=30)
+    index = torch.tensor(data.draw(st.lists(st.integers(0, len(made) - 1), max_size=12)), dtype=torch.int64)
+    batch, without = known.batch(index), made.batch(index)
+    assert (known.n_fields, made.n_fields, known.n_step_fields, made.n_step_fields) == (5, 2, 3, 3)
+    for k, n in enumerate(index.tolist()):
+        assert batch.item[k].tolist() == users[made.user_row[n]].tolist() + without.item[k].tolist()
+    assert same(replace(batch, item=without.item), without)
+    none = known.with_history(0)
+    assert none.n_step_fields == 0 and none.n_fields == 5
+    assert none.batch(index).history.shape == (len(index), 0, 3)
+    assert torch.equal(none.batch(index).item, batch.item)
 
 
 @settings(deadline=None)

@@ -184,6 +184,16 @@ def deepfm(model, ids, item, history, dense):
     return fm(model, ids, item, history, dense) + deep[0]
 
 
+def dnn(model, ids, item, history, dense):
+    return model.deep(torch.cat([sparse_fields(item, history).flatten(), dense]))[0]
+
+
+def pnn(model, ids, item, history, dense):
+    fields = all_fields(item, history, dense)[0]
+    products = [fields[i] @ fields[j] for i in range(7) for j in range(i + 1, 7)]
+    return model.deep(torch.cat([fields.flatten(), torch.stack(products)]))[0]
+
+
 def dcn(model, ids, item, history, dense):
     values = crossed = torch.cat([sparse_fields(item, history).flatten(), dense])
     for layer in model.cross:
@@ -262,6 +272,8 @@ def dien(model, ids, item, history, dense):
 FORMULAS = {
     "LR": lr,
     "FM": fm,
+    "DNN": dnn,
+    "PNN": pnn,
     "DeepFM": deepfm,
     "xDeepFM": xdeepfm,
     "DCN": dcn,

@@ -141,6 +141,15 @@ def test_leaks_through_time_are_found_and_named():
         check_time_split(np.array([1, 0, 3, 2, 5]), tuple(parts == part for part in range(3)))
 
 
+def test_one_time_on_both_sides_of_a_cut_is_a_leak_unless_it_is_allowed():
+    masks = tuple(np.arange(5) // 2 == part for part in range(3))
+    check_time_split(np.array([1, 2, 2, 4, 4]), masks, ties=True)
+    with pytest.raises(LeakError, match="row 1 of train has time 2, but validation begins at 2"):
+        check_time_split(np.array([1, 2, 2, 4, 4]), masks)
+    with pytest.raises(LeakError, match="row 1 of train has time 3, but validation begins at 2"):
+        check_time_split(np.array([1, 3, 2, 4, 4]), masks, ties=True)
+
+
 # two users of three and four interactions; the first of each is in the prompt
 TABLE = {
     "user_row": np.array([0, 0, 0, 1, 1, 1, 1]),
