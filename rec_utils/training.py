@@ -113,7 +113,7 @@ def fit(
         if len(samples) == 0:
             raise UserError(f"The {name} set is empty.")
     start = time.perf_counter()
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    state = _process()
     device, rank, processes = state.device, state.process_index, state.num_processes
     train, valid, model = train.to(device), valid.to(device), model.to(device)
     # Buffers are shared once an epoch and not at every step: KAR's hold the vectors of all its texts
@@ -147,7 +147,7 @@ def fit(
                 loss_sum.add_(loss.detach(), alpha=len(batch.label))  # .item() here would stall a GPU
                 steps_bar.update()
             train_loss = sum(gather_object([loss_sum.item()])) / len(train)
-            probability = _predict_in_shares(model, valid, config.eval_batch_size, rank, processes)
+            probability = predict_in_shares(model, valid, config.eval_batch_size)
             if not (math.isfinite(train_loss) and np.isfinite(probability).all()):
                 raise UserError(
                     f"The loss is not finite in epoch {epoch} at learning rate {config.lr:g}; lower lr."
@@ -191,6 +191,18 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 4096) -> np.nd
     return logits.cpu().double().sigmoid().numpy()
 
 
+def predict_in_shares(model: nn.Module, samples: Samples, batch_size: int = 4096) -> np.ndarray:
+    """`predict`, but of several processes each does its part, and all get the whole."""
+    state = _process()
+    if state.num_processes == 1:
+        return predict(model, samples, batch_size)
+    for buffer in model.buffers():  # each process has its own running averages
+        broadcast(buffer)
+    parts = torch.arange(len(samples), device=samples.label.device).tensor_split(state.num_processes)
+    share = samples.select(parts[state.process_index])
+    return np.concatenate(gather_object([predict(model, share, batch_size)]))
+
+
 def run_jobs(
     function: Callable[..., Any],
     jobs: list[dict[str, Any]],
@@ -227,6 +239,11 @@ def run_jobs(
     return results
 
 
+def _process() -> PartialState:
+    """Which of the processes started together this one is, and its device."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups for AdamW: matrices are decayed, vectors (biases, gains) are not."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -247,18 +264,6 @@ def _shuffled_batches(
     for index in order.split(batch_size):
         if len(index) >= processes:  # a rest too small to share is left out: a step needs all processes
             yield samples.batch(index[rank::processes])
-
-
-def _predict_in_shares(
-    model: nn.Module, samples: Samples, batch_size: int, rank: int, processes: int
-) -> np.ndarray:
-    """`predict`, each process doing its part and all getting the whole [N]."""
-    if processes == 1:
-        return predict(model, samples, batch_size)
-    for buffer in model.buffers():  # each process has its own running averages
-        broadcast(buffer)
-    share = torch.arange(len(samples), device=samples.label.device).tensor_split(processes)[rank]
-    return np.concatenate(gather_object([predict(model, samples.select(share), batch_size)]))
 
 
 @lru_cache(maxsize=1)
