@@ -84,6 +84,36 @@ def by_time(timestamps: np.ndarray, shares: tuple[float, float, float]) -> Masks
     return masks
 
 
+def within_users(user: np.ndarray, time: np.ndarray, shares: tuple[float, float, float]) -> Masks:
+    """Split every user's rows at two points in time: all users are known, their latest rows are the test.
+
+    Rows of different users may lie in any order in time, so a model may learn from one user's rows that are
+    later than another's test. Equal times keep the order of the rows.
+
+    Args:
+        user: [N] user of every row.
+        time: [N] anything that sorts by time.
+        shares: of train, validation and test in each user's rows, sum 1, rounded.
+
+    Raises:
+        UserError: the shares are not positive or do not sum to 1, or a part is empty.
+    """
+    if min(shares) <= 0 or not np.isclose(sum(shares), 1):
+        raise UserError(f"shares {shares} must be positive and sum to 1")
+    order = np.lexsort((np.arange(len(user)), time, user))
+    _, start, of, counts = np.unique(user[order], return_index=True, return_inverse=True, return_counts=True)
+    rank = np.empty(len(user), int)
+    rank[order] = np.arange(len(user)) - start[of]
+    of_row = np.empty(len(user), int)
+    of_row[order] = of
+    cuts = np.round(np.cumsum(shares[:2])[:, None] * counts).astype(int)[:, of_row]
+    masks = (rank < cuts[0], (rank >= cuts[0]) & (rank < cuts[1]), rank >= cuts[1])
+    for name, mask in zip(NAMES, masks, strict=True):
+        if not mask.any():
+            raise UserError(f"shares {shares} leave the {name} part empty: the users have too few rows")
+    return masks
+
+
 def leave_one_out(user: np.ndarray, time: np.ndarray) -> Masks:
     """Test on every user's last row, validate on the last but one; equal times keep the order of the rows.
 

@@ -55,7 +55,7 @@ report.claims_table(card)
 # %% tags=["parameters"]
 PROFILE: str = "laptop"  # smoke, laptop or paper: sizes from the card
 SEED: int = 0  # of folds, initial weights, shuffling, dropout and dealt texts
-SWEEP: bool = False  # also train the arms of experiments 2 and 3; otherwise they are drawn from records
+SWEEP: bool = False  # also train the arms of experiment 3; otherwise they are drawn from records
 WRITER: str = ""  # a Hugging Face model that writes the texts; empty: the shipped ones
 BACKBONE: str = "DIN"  # any deep model in rec_utils.ctr.MODELS
 HISTORY: int = 5  # recent ratings that the backbone sees
@@ -244,10 +244,41 @@ caption = (
 plots.show(plots.forest(table, xlabel="relative change of AUC (%)"), "03_liber", "gains", table, caption)
 
 # %% [markdown]
-# ## Experiment 2: which part of LIBER does it?
+# ## Experiment 2: if the users are known
 #
-# Each arm leaves one part out. *The first partition only* is a language model that was asked once, *the last* one that forgets. These arms and those
-# of the next experiment are trained with `SWEEP = True` only; here they are drawn from recorded runs, pooled over seeds.
+# A deployed recommender has seen its users before. Here every user's samples are cut in time: the first 70 % train, the next 10 %
+# validate, the last 20 % test. The adaptor may now learn what it should make of each user.
+
+# %% tags=["nbval-ignore-output"]
+from rec_utils.crossfit import fit_arm
+from rec_utils.training import run_jobs
+
+known = splits.within_users(users, position, (0.7, 0.1, 0.2))
+names = ["base", *dict.fromkeys((main, "plain partitions", "texts of others", "KAR's user text", SIM))]
+jobs = [{"name": name} for name in names if name in arms]
+predicted = run_jobs(lambda name: fit_arm(samples, arms[name], known, config)[0], jobs, progress="fits")
+of_known = {job["name"]: p for job, p in zip(jobs, predicted, strict=True)}
+known_drawn = stats.draw_auc(label[known[2]], of_known, users[known[2]], **boot)
+pairs = [("over the base", name, "base") for name in of_known if name != "base"]
+if interests:
+    pairs += [("LIBER over", "LIBER", "texts of others"), ("LIBER over", "LIBER", SIM)]
+known_table = known_drawn.gains(pairs)
+run.table("known users", known_table.assign(samples=int(known[2].sum())))
+first = known_table.iloc[list(of_known).index(main) - 1]
+caption = (
+    f"Relative change of AUC on the last fifth of each user's samples in {dataset.title}, n = {known[2].sum():,} samples of {known_drawn.n:,} users, 95 % "
+    f"intervals over users. {first['label']}: {first['value']:+.2f} % [{first['low']:+.2f}, {first['high']:+.2f}]."
+)
+figure = plots.forest(known_table, xlabel="relative change of AUC (%)")
+plots.show(figure, "03_liber", "known_users", known_table, caption)
+
+# %% [markdown]
+# ## Experiment 3: which part of LIBER does it, and where?
+#
+# *Ablation*: the mean or self-attention in place of attention with the candidate; only the first partition, as from a language model that is asked
+# once, or only the last; one kind of text alone. *Partition size*: texts exist for one $K$, so other sizes are compared without texts, by their
+# mean vectors; *or a pause* also closes a partition after a day without ratings. *Backbones*: DIEN reads the recent history with two GRUs,
+# DCNv2 crosses fields and sees its mean. All of this is trained with `SWEEP = True` only and drawn here from recorded runs, pooled over seeds.
 
 # %% tags=["nbval-ignore-output"]
 grid, contrasts = {}, []
@@ -315,15 +346,6 @@ def drawn_sweep(name, *studies):
 
 
 drawn_sweep("ablation", "ablation")
-
-# %% [markdown]
-# ## Experiment 3: other partitions, other backbones
-#
-# Texts exist for one $K$, so partitions of other sizes are compared without texts, by their mean vectors; *or a pause* also closes
-# a partition after a day without ratings. Of the backbones, DIEN reads the recent history with two GRUs, and DCNv2 crosses fields and sees
-# the history's mean.
-
-# %% tags=["nbval-ignore-output"]
 drawn_sweep("partitions_backbones", "partition size", "backbone")
 
 # %% [markdown]
@@ -357,8 +379,6 @@ plots.show(figure, "03_liber", "gain_by_partitions", by_bin, caption)
 # be a mean.
 
 # %% tags=["nbval-ignore-output"]
-from rec_utils.crossfit import fit_arm
-
 tables = []
 
 
@@ -413,6 +433,8 @@ pairs = {
     "control-two-numbers": ("LIBER", "item and user rate"),
 }
 numbers = {name: drawn.gain(*pair) for name, pair in pairs.items() if {*pair} <= drawn.value.keys()}
+if interests:
+    numbers["known-users"] = known_drawn.gain("LIBER", "base")
 for name, interval in numbers.items():
     run.metric(name, interval)
 seeds = {r.parameters["SEED"]: r.metrics for r in others if r.parameters["SEED"] != SEED}.values()

@@ -236,13 +236,14 @@ class PartitionFusion(nn.Module):
         place = torch.arange(self.rows.shape[1], device=self.rows.device)
         begin, end = self.begin[batch.position][:, None], self.end[batch.position][:, None]
         mask = (place >= begin) & (place < end)
-        # samples share partitions: each is mapped once a batch
+        # samples share partitions: each is mapped once a batch; the last row stands for none
         used, of_step = self.rows[batch.user_row][mask].unique(return_inverse=True)
         mapped = torch.cat(
             [to(getattr(self, f"vectors_{kind}")[used]) for kind, to in self.maps.items()], dim=1
         )
-        h = mapped.new_zeros(*mask.shape, self.out_dim)
-        return h.masked_scatter(mask[..., None], mapped[of_step]), mask
+        index = torch.full_like(mask, len(used), dtype=torch.int64).masked_scatter(mask, of_step)
+        h = nn.functional.embedding(index, nn.functional.pad(mapped, (0, 0, 0, 1)))
+        return h, mask
 
     def weights(self, batch: Batch, h: Tensor, mask: Tensor) -> Tensor:
         """w [B, J], zero where `mask` is; uniform unless the fusion is "target"."""

@@ -14,6 +14,7 @@ from rec_utils.splits import (
     fold_masks,
     leave_one_out,
     user_folds,
+    within_users,
 )
 
 seeds = st.integers(0, 2**32)
@@ -113,6 +114,34 @@ def test_leave_one_out_takes_the_last_two_of_every_user(time, seed):
         assert sorted(kept) == mine[train[mine]].tolist()
         if len(mine) >= 3:
             assert mine[valid[mine]].tolist() == [ordered[-2]] and mine[test[mine]].tolist() == [ordered[-1]]
+
+
+@given(
+    time=npst.arrays(np.int64, st.integers(12, 80), elements=st.integers(0, 20)),
+    seed=seeds,
+    shares=st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.6, 0.1, 0.3)]),
+)
+def test_within_users_tests_on_the_latest_rows_of_each(time, seed, shares):
+    user = np.random.default_rng(seed).integers(0, 2, len(time)) * 7  # ids need not be rows
+    try:
+        masks = within_users(user, time, shares)
+    except UserError as error:
+        assert "too few rows" in str(error)
+        return
+    np.testing.assert_array_equal(sum(mask.astype(int) for mask in masks), 1)
+    for each in np.unique(user):
+        mine = np.flatnonzero(user == each)
+        ordered = np.array(sorted(mine, key=lambda row: time[row]))  # stable, as stated
+        cuts = [round(shares[0] * len(mine)), round((shares[0] + shares[1]) * len(mine))]
+        for mask, rows in zip(masks, np.split(ordered, cuts), strict=True):
+            assert np.flatnonzero(mask & (user == each)).tolist() == sorted(rows)
+
+
+def test_impossible_shares_within_users_are_refused():
+    with pytest.raises(UserError, match="sum to 1"):
+        within_users(np.zeros(9), np.arange(9), (0.8, 0.1, 0.2))
+    with pytest.raises(UserError, match="leave the test part empty"):
+        within_users(np.zeros(3), np.arange(3), (0.8, 0.1, 0.1))
 
 
 def test_leaks_between_users_are_found_and_named():
