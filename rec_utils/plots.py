@@ -110,6 +110,7 @@ def gain_by_bin(table: pd.DataFrame, *, ylabel: str, null: float = 0.0) -> Figur
             _intervals(ax, rows, place, index, label=str(arm), horizontal=False)
         ax.axhline(null, color=GREY, linewidth=1, linestyle="--", zorder=1)
         ax.set_xticks(range(len(sizes)), [f"{name}\nn = {n:,}" for name, n in sizes.items()])
+        ax.set_xlim(-0.6, len(sizes) - 0.4)  # also centres the points of a single bin
         ax.grid(axis="x", visible=False)
         ax.set_xlabel(panel)
     axes[0, 0].set_ylabel(ylabel)
