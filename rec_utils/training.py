@@ -13,7 +13,7 @@ import reprlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class TrainConfig:
     patience: int = 3  #: training stops after so many epochs in a row without a better validation LogLoss
     weight_decay: float = 0.0  #: decoupled, as in AdamW; vectors such as biases are not decayed
     seed: int = 0  #: of shuffling and dropout
+    #: learning rates in place of `lr`, by what the names of parameters begin with: {"encoder.": 5e-5}
+    lr_of: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("lr", "batch_size", "eval_batch_size", "max_epochs", "patience"):
@@ -71,11 +73,11 @@ class Objective:
     #: (what the model returns, labels) -> mean loss over the batch
     loss: Callable[[Tensor, Tensor], Tensor]
     #: (labels, sigmoid of what the model returns) -> scores by name; the first one chooses the epoch
-    scores: Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
-    higher_is_better: bool  #: of the first score
+    scores: Callable[[np.ndarray, np.ndarray], Mapping[str, float]] = click_scores
+    higher_is_better: bool = False  #: of the first score
 
 
-CLICKS = Objective(binary_cross_entropy_with_logits, click_scores, higher_is_better=False)
+CLICKS = Objective(binary_cross_entropy_with_logits)
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,15 @@ class FitResult:
 def fit(
     model: nn.Module,
     train: Samples,
-    valid: Samples,
+    valid: Samples | None,
     config: TrainConfig = TrainConfig(),
     progress: bool | str = True,
     objective: Objective = CLICKS,
     after_epoch: Callable[[nn.Module], Mapping[str, float]] | None = None,
 ) -> FitResult:
     """Train `model` in place and leave in it the weights of the best epoch on the validation samples.
+
+    Without validation samples all epochs run, and the weights are those of the last.
 
     The optimiser is Adam with fused steps. For clicks, the default `objective`, the loss is binary
     cross-entropy, and the epoch with the lowest validation LogLoss is the best. The same model, samples and
@@ -107,22 +111,22 @@ def fit(
     `after_epoch` is called with the model after every epoch, for what one wants to watch without choosing
     by it; the numbers that it returns join those of the epoch. It must not draw random numbers.
 
-    Raises `UserError` if `train` or `valid` is empty or a loss is not finite.
+    Raises `UserError` if `train` or `valid` is empty, a loss is not finite or `lr_of` names no parameter.
     """
     for name, samples in (("training", train), ("validation", valid)):
-        if len(samples) == 0:
+        if samples is not None and len(samples) == 0:
             raise UserError(f"The {name} set is empty.")
     start = time.perf_counter()
     state = _process()
     device, rank, processes = state.device, state.process_index, state.num_processes
-    train, valid, model = train.to(device), valid.to(device), model.to(device)
+    train, model = train.to(device), model.to(device)
+    valid = valid.to(device) if valid is not None else None
     # Buffers are shared once an epoch and not at every step: KAR's hold the vectors of all its texts
     trained = DistributedDataParallel(model, forward_sync_buffers=False) if processes > 1 else model
-    optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.lr, fused=True)
+    optimizer = torch.optim.AdamW(_parameter_groups(model, config), fused=True)
     n_steps = config.max_epochs * math.ceil(len(train) / config.batch_size)
     schedule = LambdaLR(optimizer, lambda step: 1 - step / n_steps) if config.lr_decay else None
     shuffle = torch.Generator().manual_seed(config.seed)
-    valid_label = valid.label.cpu().numpy()
     epochs: list[dict[str, float]] = []
     best, best_epoch, best_weights = -math.inf, 0, {}
     steps_bar = bar(
@@ -147,12 +151,14 @@ def fit(
                 loss_sum.add_(loss.detach(), alpha=len(batch.label))  # .item() here would stall a GPU
                 steps_bar.update()
             train_loss = sum(gather_object([loss_sum.item()])) / len(train)
-            probability = predict_in_shares(model, valid, config.eval_batch_size)
-            if not (math.isfinite(train_loss) and np.isfinite(probability).all()):
+            predicted = (
+                np.empty(0) if valid is None else predict_in_shares(model, valid, config.eval_batch_size)
+            )
+            if not (math.isfinite(train_loss) and np.isfinite(predicted).all()):
                 raise UserError(
                     f"The loss is not finite in epoch {epoch} at learning rate {config.lr:g}; lower lr."
                 )
-            scores = objective.scores(valid_label, probability)
+            scores = {} if valid is None else objective.scores(valid.label.cpu().numpy(), predicted)
             epochs.append(
                 {
                     "train_loss": train_loss,
@@ -163,7 +169,9 @@ def fit(
             if after_epoch:
                 epochs[-1] |= after_epoch(model)
             steps_bar.set_postfix(epoch=epoch, **{name: f"{value:.4f}" for name, value in scores.items()})
-            chosen_by = next(iter(scores.values())) * (1 if objective.higher_is_better else -1)
+            chosen_by = epoch
+            if scores:
+                chosen_by = next(iter(scores.values())) * (1 if objective.higher_is_better else -1)
             if chosen_by > best:
                 best, best_epoch = chosen_by, epoch
                 best_weights = {name: value.clone() for name, value in model.state_dict().items()}
@@ -244,13 +252,17 @@ def _process() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: matrices are decayed, vectors (biases, gains) are not."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Groups for AdamW by learning rate; matrices are decayed, vectors (biases, gains) are not."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for begin in config.lr_of:
+        if not any(name.startswith(begin) for name in named):
+            raise UserError(f"lr_of names {begin!r}, with which no parameter's name begins")
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, p in named.items():
+        lr = next((lr for begin, lr in config.lr_of.items() if name.startswith(begin)), config.lr)
+        groups.setdefault((lr, config.weight_decay if p.ndim > 1 else 0.0), []).append(p)
+    return [{"params": ps, "lr": lr, "weight_decay": decay} for (lr, decay), ps in groups.items()]
 
 
 def _shuffled_batches(

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -162,6 +163,35 @@ def test_only_matrices_are_decayed_and_by_the_decoupled_rule(split):
         model.embedding.detach(), start * (1 - 0.1 * 0.5) ** 3
     )  # 6,000 samples: 3 steps
     assert model.bias.item() == 1
+
+
+def test_a_part_of_the_model_has_its_own_learning_rate(split):
+    """Adam's first step is the learning rate, whatever the gradient."""
+    train, valid = split
+    config = TrainConfig(max_epochs=1, batch_size=len(train), lr=0.01, lr_of={"embed": 0.0, "bias": 0.002})
+    model, start = Net(train.n_ids), Net(train.n_ids)
+    fit(model, train, valid, config, progress=False)
+    moved = {name: (p - dict(start.named_parameters())[name]).abs() for name, p in model.named_parameters()}
+    assert not moved["embedding"].any()
+    torch.testing.assert_close(moved["bias"], torch.tensor([0.002]))
+    torch.testing.assert_close(moved["weight"], torch.full((1, 8), 0.01), rtol=1e-3, atol=0)
+    with pytest.raises(UserError, match="lr_of names 'embeding'"):
+        fit(model, train, valid, TrainConfig(lr_of={"embeding": 0.1}), progress=False)
+
+
+def test_without_validation_samples_every_epoch_runs_and_the_last_one_counts(split):
+    train, valid = split
+    config = TrainConfig(max_epochs=4, patience=1, lr=0.3)
+    model, watched = Net(train.n_ids), Net(train.n_ids)
+    result = fit(model, train, None, config, progress=False)
+    assert (
+        result.best_epoch == 4 and [set(epoch) for epoch in result.epochs] == [{"train_loss", "seconds"}] * 4
+    )
+    chosen = fit(watched, train, valid, replace(config, patience=4), progress=False)
+    losses = [epoch["train_loss"] for epoch in result.epochs]
+    assert losses == [epoch["train_loss"] for epoch in chosen.epochs]  # the same steps
+    assert chosen.best_epoch < 4  # so that the weights kept are others
+    assert not torch.equal(model.embedding, watched.embedding)
 
 
 def test_no_step_waits_for_a_number(split, monkeypatch):
