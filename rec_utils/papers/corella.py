@@ -46,7 +46,7 @@ class Alignment(nn.Module):
     """L_cal of each sample: sum over layer pairs j of ||g_llm(h_llm[S_j]) - g_crm(h_crm[T_j])||_2^exponent.
 
     g_llm and g_crm are linear, one each a pair, on states normalised to mean 0 and variance 1. Nothing in the
-    loss keeps the projections from shrinking to zero, so their norm must be watched: see `CoReLLa.watch`.
+    loss keeps the projections from shrinking to zero or to a constant: see `CoReLLa.watch`.
 
     Args:
         n_pairs: number of layer pairs C.
@@ -130,11 +130,11 @@ class CoReLLa(nn.Module):
 
     @torch.no_grad()
     def watch(self, samples: PromptedSamples) -> dict[str, float]:
-        """Whether the projections collapse, on the first `WATCHED` samples.
+        """Whether the projections collapse, on the first `WATCHED` samples; means over samples and pairs.
 
-        lm_norm and crm_norm are mean norms of the projected states, distance that between the two states of
-        a sample, and distance_to_others that between states of different samples. Norms near 0 are a
-        collapse; equal distances mean that nothing about the sample is shared.
+        The norm of the projected states, their spread (distance from their own mean), and how far the LM's
+        state is from the CRM's of the same sample and of another. Norms near 0 are a collapse to zero, a
+        small spread is one to a constant; equal distances mean that nothing about a sample is shared.
         """
         first = torch.arange(min(WATCHED, len(samples)))
         batch = samples.select(first).to(self.crm.embedding.weight.device).batch(first)
@@ -142,13 +142,15 @@ class CoReLLa(nn.Module):
         self.eval()
         of_lm, of_crm = self.alignment.project(*self.states(batch)[2:])
         self.train(was_training)
-        means = {
+        vectors = {
             "lm_norm": of_lm,
             "crm_norm": of_crm,
+            "lm_spread": of_lm - of_lm.mean(dim=1, keepdim=True),
+            "crm_spread": of_crm - of_crm.mean(dim=1, keepdim=True),
             "distance": of_lm - of_crm,
             "distance_to_others": of_lm - of_crm.roll(1, dims=1),
         }
-        return {name: value.norm(dim=2).mean().item() for name, value in means.items()}
+        return {name: value.norm(dim=2).mean().item() for name, value in vectors.items()}
 
 
 @contextmanager

@@ -231,7 +231,7 @@ class HuggingFaceLM(CausalLM):
             raise UserError(
                 f"language model {self.name!r} could not be loaded: {str(error).splitlines()[0]}"
             ) from error
-        lm.gradient_checkpointing_enable()
+        lm.activation_checkpointing_enable()
         return CausalScorer(lm, *self.answers())
 
 
