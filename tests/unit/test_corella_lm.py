@@ -11,8 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from rec_utils.errors import UserError
 from rec_utils.field_task import field_task
 from rec_utils.knowledge.encoder import minilm_folder
+from rec_utils.metrics import auc
 from rec_utils.papers.corella_lm import HuggingFaceLM, MiniLM, SmallLlama
 from rec_utils.papers.corella_samples import draw_parts, prompts, with_prompts
+from rec_utils.training import TrainConfig, fit, predict
 
 SIZES = {"n_joint": 30, "n_alone": 20, "n_valid": 10, "n_test": 10}
 
@@ -245,3 +247,21 @@ def test_what_cannot_be_read_is_refused(saved, tmp_path):
     # its words begin with a token for the space, so yes and no would begin alike
     with pytest.raises(UserError, match="no tokens of their own for yes and no"):
         HuggingFaceLM(str(tiny_lm.save(tmp_path))).answers()
+
+
+def test_the_small_model_learns_to_read_the_title():
+    """Everyone likes the films called Joy and nobody the others."""
+    titles = {item: ("Joy" if item % 2 else "Gloom") for item in range(30)}
+    rng = np.random.default_rng(0)
+    rows = [
+        (user, item, 5.0 if item % 2 else 1.0, 30 * user + day)
+        for user in range(20)
+        for day, item in enumerate(rng.permutation(30))
+    ]
+    task = field_task(dataset(rows, dict.fromkeys(titles, "Drama"), (1.0, 5.0), titles), "CoReLLa")
+    language = SmallLlama(layers=1, width=64)
+    sizes = {"n_joint": 400, "n_alone": 1, "n_valid": 50, "n_test": 60}
+    parts = draw_parts(task, language.tokens, history_length=2, seed=0, **sizes)
+    scorer = language.scorer(0)
+    fit(scorer, parts.joint, parts.valid, TrainConfig(lr=3e-3, batch_size=32, max_epochs=4), progress=False)
+    assert auc(parts.test.label.numpy(), predict(scorer, parts.test, 64)) > 0.95
