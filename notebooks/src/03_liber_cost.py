@@ -244,9 +244,8 @@ from rec_utils.knowledge.encoder import Encoder
 from rec_utils.knowledge.online import small_model_call
 from rec_utils.timing import paired_ratios
 
-summary = next(a for a in answers if a.request.purpose == "interest_summary")
-shift = next(a for a in answers if a.request.purpose == "interest_shift")
-history_of_all = "; ".join([summary.request.prompt] * LONG)
+one_of = {answer.request.purpose: answer for answer in answers}
+summary, shift = one_of["interest_summary"], one_of["interest_shift"]
 
 
 def model_call(answer, prompt, new_tokens):
@@ -254,15 +253,15 @@ def model_call(answer, prompt, new_tokens):
     return small_model_call([f"{answer.request.system} {prompt}"], round(new_tokens), layers=size["layers"])
 
 
-whole, n_parameters = model_call(summary, history_of_all, tokens.summary)
+everything = "; ".join([summary.request.prompt] * LONG)
+whole, n_parameters = model_call(summary, everything, tokens.summary)
 one, _ = model_call(summary, summary.request.prompt, tokens.summary)
 two, _ = model_call(shift, shift.request.prompt, tokens.shift)
-encoder = Encoder()
 ways = {
     "whole history": whole,
     "LIBER's two calls": lambda: (one(), two()),
     "of these, the summary": one,
-    "encoding both texts": lambda: encoder.encode([summary.text, shift.text], progress=False),
+    "encoding both texts": lambda: Encoder().encode([summary.text, shift.text], progress=False),
     "appending 1,000 ratings": lambda: stream.extend(coming[-1:] * 1000),
 }
 ratios = paired_ratios(ways, size["repeats"], seed=SEED)

@@ -25,7 +25,8 @@ def small_model_call(
         layers: of the model.
         width: of the model, a multiple of 64.
     """
-    tokenizer = AutoTokenizer.from_pretrained(minilm_folder(), padding_side="left")
+    # the limit is the encoder's, not this model's
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder(), padding_side="left", model_max_length=10**9)
     tokens = tokenizer(list(prompts), padding=True, return_tensors="pt")
     longest = tokens["input_ids"].shape[1] + new_tokens
     config = LlamaConfig(
