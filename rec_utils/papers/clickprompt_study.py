@@ -1,0 +1,186 @@
+"""What is compared in ClickPrompt: its variants, rare users and items, and where the attention goes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from rec_utils.batches import Samples
+from rec_utils.crossfit import fit_row
+from rec_utils.errors import UserError
+from rec_utils.papers.clickprompt import BY_AUC, PAMLM, ClickPrompt, PromptedReader, build, finetune, pretrain
+from rec_utils.papers.clickprompt_text import TextSamples
+from rec_utils.splits import Masks
+from rec_utils.training import TrainConfig, fit, predict
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a comparison."""
+
+    fusion: str = "layers"  #: see `clickprompt.FUSIONS`
+    pretrained: bool = True  #: by masked words
+    with_plm: bool = True  #: whether the language model stays for finetuning and prediction
+
+
+#: The paper's: both ways of finetuning, its ablations, and each model alone.
+VARIANTS: Mapping[str, Variant] = {
+    "CTR model": Variant(pretrained=False, with_plm=False),
+    "language model": Variant("text", pretrained=False),
+    "ClickPrompt": Variant(),
+    "ClickPrompt without LM": Variant(with_plm=False),
+    "input prompts": Variant("input"),
+    "without prompts": Variant("add"),
+    "without pretraining": Variant(pretrained=False),
+    "without both": Variant("add", pretrained=False),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the variants of a comparison are trained."""
+
+    backbone: str  #: a name in `ctr.MODELS`
+    pretraining: TrainConfig
+    finetuning: TrainConfig  #: of variants with a language model
+    alone: TrainConfig  #: of the CTR model alone
+    plm_lr: float = 5e-5  #: learning rate of the language model in both stages
+    n_prompts: int = 5  #: K
+    pooling: str = "mean"  #: see `clickprompt.POOLINGS`
+    backbone_settings: Mapping[str, Any] = field(default_factory=dict)  #: see `ctr.build`
+
+
+def fit_variants(
+    samples: TextSamples,
+    plm: PreTrainedModel,
+    masks: Masks,
+    variants: Mapping[str, Variant],
+    recipe: Recipe,
+    seed: int,
+    progress: bool = True,
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """Train every variant and predict the test rows.
+
+    Variants that begin with the same pretraining share it. It reads the texts and ids of training and
+    validation rows, no labels and no test row. The epoch of finetuning is chosen by validation AUC.
+
+    Args:
+        samples: all N samples.
+        plm: a masked language model in the vocabulary of `samples`; it stays as it is.
+        masks: train, validation, test [N] each.
+        variants: by name.
+        recipe: how they are trained.
+        seed: of initial weights, shuffling, masked words and dropout; takes the place of the recipe's.
+        progress: whether to show bars.
+
+    Returns:
+        Name -> probabilities of the test rows, in order; and a table with one row a variant: variant, seed,
+        best_epoch, validation scores, seconds, pretraining_seconds (0 without) and masked_loss, the mean of
+        pretraining's last epoch.
+    """
+    train, valid, test = masks
+    parts = [samples.select(torch.from_numpy(np.flatnonzero(mask))) for mask in (train, valid, test)]
+    both = samples.select(torch.from_numpy(np.flatnonzero(train | valid)))
+    stages = [replace(c, seed=seed) for c in (recipe.pretraining, recipe.finetuning, recipe.alone)]
+    pretraining, finetuning, alone = stages
+    starts: dict[tuple[str, bool], tuple[PAMLM, dict[str, float]]] = {}
+    probability, rows = {}, []
+    for name, variant in variants.items():
+        key = (variant.fusion, variant.pretrained)
+        if key not in starts:
+            model = build(
+                recipe.backbone,
+                samples,
+                plm,
+                fusion=variant.fusion,
+                n_prompts=recipe.n_prompts,
+                seed=seed,
+                **recipe.backbone_settings,
+            )
+            log = {"pretraining_seconds": 0.0, "masked_loss": np.nan}
+            if variant.pretrained:
+                result = pretrain(
+                    model, both, pretraining, recipe.plm_lr, progress and f"{name}: pretraining"
+                )
+                log = {"pretraining_seconds": result.seconds, "masked_loss": result.epochs[-1]["train_loss"]}
+            starts[key] = model, log
+        start, log = starts[key]
+        reader = copy.deepcopy(start.reader)
+        label = progress and name
+        if variant.with_plm:
+            trained: nn.Module = ClickPrompt(reader, pooling=recipe.pooling, seed=seed)
+            views: list[Samples] = [*parts]
+            result = finetune(trained, views[0], views[1], finetuning, recipe.plm_lr, label)
+        elif reader.ctr is None:
+            raise UserError(f"variant {name!r} has neither a language model nor a CTR model")
+        else:
+            trained, views = reader.ctr, [part.ctr for part in parts]
+            result = fit(trained, views[0], views[1], alone, label, BY_AUC)
+        probability[name] = predict(trained, views[2], finetuning.eval_batch_size)
+        rows.append({"variant": name, "seed": seed} | fit_row(result) | log)
+    return probability, pd.DataFrame(rows)
+
+
+def is_rare(row: np.ndarray, train: np.ndarray, share: float = 0.1) -> np.ndarray:
+    """Whether the user (or the item) of each sample is rare in training.
+
+    Rare are the `share` with the fewest training rows among those with any, ties included, and those without.
+
+    Args:
+        row: [N] row of each sample's user, or item.
+        train: [N] mask of training rows.
+        share: 0.1 in the paper.
+
+    Returns:
+        bool [N].
+    """
+    counts = np.bincount(row[train], minlength=row.max() + 1)
+    limit = np.quantile(counts[counts > 0], share, method="inverted_cdf")
+    return counts[row] <= limit
+
+
+@torch.no_grad()
+def prompt_attention(reader: PromptedReader, samples: TextSamples, batch_size: int = 256) -> pd.DataFrame:
+    """How much masked words of each field attend to each prompt.
+
+    The values of one field are masked at a time. The weight is that of the attention from its tokens to a
+    prompt, a share of all they attend to, averaged over heads, layers, tokens and samples.
+
+    Args:
+        reader: with prompts in its layers, trained or not.
+        samples: the samples to look at.
+        batch_size: of samples.
+
+    Returns:
+        A table with field, prompt (from 1) and weight, fields in the order of the text.
+
+    Raises:
+        UserError: the reader has no prompts in its layers.
+    """
+    if reader.fusion != "layers":
+        raise UserError(f"attention to prompts is that of fusion 'layers', not of {reader.fusion!r}")
+    samples = samples.to(reader.encoder.device)
+    was_training, kernel = reader.training, reader.encoder.config._attn_implementation
+    reader.eval().encoder.set_attn_implementation("eager")  # others do not give their weights
+    n_fields = len(samples.field_names)
+    weight = torch.zeros(n_fields, reader.n_prompts, device=reader.encoder.device)
+    n_tokens = torch.zeros(n_fields, 1, device=reader.encoder.device)
+    for batch in samples.batches(batch_size):
+        for number in range(n_fields):
+            chosen = batch.field == number
+            out, _ = reader(batch, batch.tokens.masked_fill(chosen, samples.mask_id), output_attentions=True)
+            attention = torch.stack(out.attentions)[..., : reader.n_prompts].mean((0, 2))  # [B, Z, K]
+            weight[number] += attention[chosen].sum(0)
+            n_tokens[number] += chosen.sum()
+    reader.train(was_training).encoder.set_attn_implementation(kernel)
+    table = pd.DataFrame((weight / n_tokens).cpu().numpy(), columns=range(1, reader.n_prompts + 1))
+    table.insert(0, "field", samples.field_names)
+    return table.melt("field", var_name="prompt", value_name="weight")
