@@ -93,7 +93,8 @@ class CrossFit:
                 continue
             scores = {arm: self.probability[arm][inside] for arm in (over, *arms)}
             drawn = draw_auc(label, scores, user, n_boot, seed)
-            place = {"by": by, "bin": f"{low}+" if high == math.inf else f"{low} to {high - 1}"}
+            name = f"{low}+" if high == math.inf else str(low) if high == low + 1 else f"{low} to {high - 1}"
+            place = {"by": by, "bin": name}
             rows += [place | {"arm": arm} | vars(drawn.gain(arm, over)) | {"n": len(label)} for arm in arms]
         return pd.DataFrame(rows)
 

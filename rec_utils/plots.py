@@ -171,9 +171,10 @@ def lines(
     if logy:
         ax.set_yscale("log", nonpositive="mask")
     for index, (name, part) in enumerate(table.groupby(group, sort=False)):
-        # a few markers, each curve's at places of its own, tell the curves apart without colour
+        # markers tell the curves apart without colour: of long ones a few, each curve's at places of its own
         look = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-        ax.plot(part[x], part[y], label=str(name), markevery=(0.02 * (index + 1), 0.12), **look)
+        markers = (0.02 * (index + 1), 0.12) if len(part) > 20 else 1
+        ax.plot(part[x], part[y], label=str(name), markevery=markers, **look)
     ax.xaxis.set_major_formatter("{x:,.10g}")
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)

@@ -159,7 +159,7 @@ print(f"\n{len(interests):,} summaries, {n_shifts:,} shifts")
 #
 # *UIF*. A frozen encoder makes $e_j$ of the summary and $f_j$ of the shift. With the vector $r_i$ of the candidate's title and genres,
 #
-# $$ h_j = [W_s e_j \,;\, W_d f_j], \qquad w_j = \mathrm{softmax}_j\big( (W_q r_i) \cdot h_j / \sqrt{d} \big), \qquad u = \sum_{j \text{ closed}} w_j h_j . $$
+# $$ h_j = [W_s e_j \,;\, W_d f_j], \qquad w_j = \mathrm{softmax}_j\big( \sqrt{d}\, \cos(W_q r_i, h_j) \big), \qquad u = \sum_{j \text{ closed}} w_j h_j . $$
 #
 # KAR's adaptor maps $u$ to 32 numbers, which the backbone takes as extra fields. A sample that sees no closed partition gets a learned vector in
 # place of $u$. The form of the attention is our choice; the paper's could not be read.
@@ -294,7 +294,7 @@ if SWEEP:
         of_items = {"item_vectors": kar.item_vectors(dataset, task)}
         grid["with item texts"] = liber.arm(texts, partitions, r_title, **of_items, **settings)
         contrasts.append(("ablation", "with item texts", main))
-    conditions = {f"{k} ratings": {"count": k} for k in size["counts"]}
+    conditions = {f"{k} ratings": {"count": k} for k in sorted({*size["counts"], size["count"]})}
     if order["order"] == "timestamp":  # the times must be exact
         pause = {"gap": 3600 * size["gap_hours"]}
         conditions[f"{size['count']} ratings or a pause"] = {"count": size["count"]} | pause
@@ -312,12 +312,11 @@ if SWEEP:
 if grid:
     swept = cross_fit(samples, grid, **split)
     swept_drawn = stats.draw_auc(label, fitted.probability | swept.probability, users, **boot)
-    contrasts.append(("partition size", "plain partitions", "base"))
     rows = [
         {"study": study, "arm": name, "over": over} | vars(swept_drawn.gain(name, over))
         for study, name, over in contrasts
     ]
-    own = pd.DataFrame(rows).replace("plain partitions", f"{size['count']} ratings")
+    own = pd.DataFrame(rows)
     run.table("sweep", own)
 others = records.siblings(run, "SEED", "SWEEP")
 sweeps = {r.run_id: r.tables["sweep"] for r in others if "sweep" in r.tables}

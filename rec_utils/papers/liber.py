@@ -184,11 +184,13 @@ class PartitionFusion(nn.Module):
 
     h_j = [W_s e_j ; W_d f_j], one part a text, and u = sum over j of w_j h_j with
 
-    - "target": w = softmax_j(q · h_j / sqrt(d)), q = W_q times the vector of the target item;
-    - "self": w uniform over the rows of softmax(Q K^T / sqrt(d)) V, with Q, K, V linear in h;
+    - "target": w = softmax_j(sqrt(d) cos(q, h_j)), q = W_q times the vector of the target item;
+    - "self": w uniform over the rows of softmax(sqrt(d) cos(Q, K)) V, with Q, K, V linear in h;
     - "mean": w uniform over h.
 
-    A sample that sees no partition yet gets a learned vector.
+    Both attentions are the usual q · k / sqrt(d) of vectors scaled to a mean square of 1. Unscaled, those of
+    text vectors, which have length 1, are so small that the weights start equal and stay so. A sample that
+    sees no partition yet gets a learned vector.
 
     Args:
         tables: vectors [P, m] of each text; zero rows stay zero.
@@ -250,7 +252,7 @@ class PartitionFusion(nn.Module):
         if self.fusion != "target":
             return mask / mask.sum(1, keepdim=True).clamp(min=1)
         q = self.of_target(self.query[batch.item_row])
-        return masked_softmax((h @ q[..., None]).squeeze(2) / self.out_dim**0.5, mask)
+        return _attention(q[:, None], h, mask[:, None]).squeeze(1)
 
     def forward(self, batch: Batch) -> Tensor:
         """u [B, d]."""
@@ -258,9 +260,15 @@ class PartitionFusion(nn.Module):
         w = self.weights(batch, h, mask)
         if self.fusion == "self":
             q, k, v = self.of_steps(h).chunk(3, dim=-1)
-            h = masked_softmax(q @ k.mT / self.out_dim**0.5, mask[:, None]) @ v
+            h = _attention(q, k, mask[:, None]) @ v
         u = (w[:, None] @ h).squeeze(1)
         return torch.where(mask.any(1)[:, None], u, self.before_any)
+
+
+def _attention(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    """softmax(sqrt(d) cos(q, k)) [B, M, J] of queries [B, M, d] over keys [B, J, d]; `mask` [B, 1, J]."""
+    cosine = nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).mT
+    return masked_softmax(cosine * q.shape[-1] ** 0.5, mask)
 
 
 class LIBER(nn.Module):

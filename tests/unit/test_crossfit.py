@@ -247,3 +247,9 @@ def test_a_table_of_gains_is_in_percent_of_the_base(fitted):
     np.testing.assert_allclose(table["value"], expected)
     assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
     assert table["low"][0] > 0 > table["high"][1]
+
+
+def test_a_bin_of_one_number_is_named_by_it(fitted):
+    number = fitted.user % 3
+    table = fitted.gain_by_bin("x", number, [0, 1, 3], ["better"], "base", 20, 0)
+    assert list(table["bin"]) == ["0", "1 to 2"]

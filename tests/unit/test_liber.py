@@ -88,8 +88,10 @@ def visible(partitions, user, position, seen="all"):
     return {"all": own, "first": own[:1], "last": own[-1:]}[seen]
 
 
-def softmax(scores):
-    powers = np.exp(scores - scores.max())
+def attend(q, k):
+    """Weights [n] of keys k [n, d] for a query q [d], both scaled to a mean square of 1."""
+    scaled = [v * np.sqrt(v.shape[-1] / (v**2).sum(-1, keepdims=True)) for v in (q, k)]
+    powers = np.exp(scaled[1] @ scaled[0] / np.sqrt(len(q)))
     return powers / powers.sum()
 
 
@@ -106,7 +108,7 @@ def mapped(made, rows, tables):
 def attention(made, h, item, query):
     """w [n] of the partitions h by the target item."""
     q = values_of(made)["of_target.weight"] @ query[item].numpy()
-    return softmax(h @ q / np.sqrt(len(q)))
+    return attend(q, h)
 
 
 def by_hand(made, rows, item, tables, query):
@@ -120,7 +122,7 @@ def by_hand(made, rows, item, tables, query):
     if made.fusion == "self":
         weight, bias = np.split(values["of_steps.weight"], 3), np.split(values["of_steps.bias"], 3)
         q, k, v = (h @ w.T + b for w, b in zip(weight, bias, strict=True))
-        h = np.stack([softmax(k @ row / np.sqrt(len(row))) @ v for row in q])
+        h = np.stack([attend(row, k) @ v for row in q])
     return h.mean(axis=0)
 
 
@@ -358,3 +360,14 @@ def test_the_long_history_ends_with_the_last_closed_partition(task, partitions):
         user, place = task.ratings.loc[row, ["user_row", "place"]]
         rows = visible(partitions, user, row)
         assert ends[row] == (partitions.end[rows[-1]] if rows else row - place)
+
+
+@torch.no_grad()
+def test_attention_tells_texts_of_length_1_apart_before_any_training(tables, partitions, query, batch):
+    """Text vectors have length 1 and hundreds of numbers, so plain products of their maps are all but equal."""
+    unit = {kind: nn.functional.normalize(table, dim=-1) for kind, table in tables.items()}
+    made = PartitionFusion(unit, partitions, nn.functional.normalize(query, dim=-1))
+    h, mask = made.steps(batch)
+    two = mask.sum(1) == 2
+    first, second = made.weights(batch, h, mask)[two][:, :2].T
+    assert ((first / second).log().abs() > 0.2).float().mean() > 0.5
