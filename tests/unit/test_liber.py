@@ -364,7 +364,7 @@ def test_the_long_history_ends_with_the_last_closed_partition(task, partitions):
 
 @torch.no_grad()
 def test_attention_tells_texts_of_length_1_apart_before_any_training(tables, partitions, query, batch):
-    """Text vectors have length 1 and hundreds of numbers, so plain products of their maps are all but equal."""
+    """Text vectors have length 1, so plain products of their maps are all but equal."""
     unit = {kind: nn.functional.normalize(table, dim=-1) for kind, table in tables.items()}
     made = PartitionFusion(unit, partitions, nn.functional.normalize(query, dim=-1))
     h, mask = made.steps(batch)
