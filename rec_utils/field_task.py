@@ -129,10 +129,13 @@ def _user_texts(dataset: Dataset, user_ids: np.ndarray) -> pd.DataFrame:
     texts = {"User ID": user_ids.astype(str)}
     if "gender" in dataset.users:
         users = dataset.users.set_index("user_id").loc[user_ids]
+        age, job = users["age"], users["occupation"]
+        if dataset.name == "ml-1m":  # others tell the age and the job themselves
+            age, job = age.map(AGES), job.map(OCCUPATIONS)
         texts |= {
             "Gender": users["gender"].map(GENDERS).to_numpy(),
-            "Age": users["age"].map(AGES).to_numpy(),
-            "Job": users["occupation"].map(OCCUPATIONS).to_numpy(),
+            "Age": age.astype(str).to_numpy(),
+            "Job": job.astype(str).to_numpy(),
             "Zipcode": users["zip"].to_numpy(),
         }
     return pd.DataFrame(texts)

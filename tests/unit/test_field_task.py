@@ -93,7 +93,7 @@ def test_the_split_is_by_time_and_its_random_counterpart_has_the_same_sizes():
 
 
 def test_a_profile_becomes_fields_in_clickprompts_order():
-    made = random_dataset(n_users=3)
+    made = random_dataset(n_users=3, name="ml-1m")
     profile = {"gender": ["F", "M", "F"], "age": [1, 56, 25], "occupation": [10, 0, 12], "zip": ["04001"] * 3}
     made = data.Dataset(**{**vars(made), "users": made.users.assign(**profile)})
     task = field_task(made, "CoReLLa")
@@ -106,6 +106,10 @@ def test_a_profile_becomes_fields_in_clickprompts_order():
         ["20", "male", "56+", "other or not specified", "04001"],
         ["30", "female", "25-34", "programmer", "04001"],
     ]
+    exact = made.users.assign(age=[25, 24, 7], occupation=["writer", "other", "none"])
+    other = field_task(data.Dataset(**{**vars(made), "users": exact, "name": "ml-100k"}), "CoReLLa")
+    assert other.user_texts["Age"].tolist() == ["25", "24", "7"]
+    assert other.user_texts["Job"].tolist() == ["writer", "other", "none"]
     assert task.samples.user_fields[:, 1].unique().numel() == 2
     assert task.samples.user_fields[:, 4].unique().numel() == 1
 
