@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -89,35 +90,30 @@ def fit_variants(
     train, valid, test = masks
     parts = [samples.select(torch.from_numpy(np.flatnonzero(mask))) for mask in (train, valid, test)]
     both = samples.select(torch.from_numpy(np.flatnonzero(train | valid)))
-    stages = [replace(c, seed=seed) for c in (recipe.pretraining, recipe.finetuning, recipe.alone)]
-    pretraining, finetuning, alone = stages
-    starts: dict[tuple[str, bool], tuple[PAMLM, dict[str, float]]] = {}
+    pretraining, finetuning, alone = (
+        replace(stage, seed=seed) for stage in (recipe.pretraining, recipe.finetuning, recipe.alone)
+    )
+
+    @cache
+    def first_stage(fusion: str, pretrained: bool) -> tuple[PAMLM, dict[str, float]]:
+        settings = {"n_prompts": recipe.n_prompts, **recipe.backbone_settings}
+        model = build(recipe.backbone, samples, plm, fusion=fusion, seed=seed, **settings)
+        if not pretrained:
+            return model, {"pretraining_seconds": 0.0, "masked_loss": np.nan}
+        result = pretrain(model, both, pretraining, recipe.plm_lr, progress and f"masked words: {fusion}")
+        return model, {
+            "pretraining_seconds": result.seconds,
+            "masked_loss": result.epochs[-1]["train_loss"],
+        }
+
     probability, rows = {}, []
     for name, variant in variants.items():
-        key = (variant.fusion, variant.pretrained)
-        if key not in starts:
-            model = build(
-                recipe.backbone,
-                samples,
-                plm,
-                fusion=variant.fusion,
-                n_prompts=recipe.n_prompts,
-                seed=seed,
-                **recipe.backbone_settings,
-            )
-            log = {"pretraining_seconds": 0.0, "masked_loss": np.nan}
-            if variant.pretrained:
-                result = pretrain(
-                    model, both, pretraining, recipe.plm_lr, progress and f"{name}: pretraining"
-                )
-                log = {"pretraining_seconds": result.seconds, "masked_loss": result.epochs[-1]["train_loss"]}
-            starts[key] = model, log
-        start, log = starts[key]
-        reader = copy.deepcopy(start.reader)
-        label = progress and name
+        start, log = first_stage(variant.fusion, variant.pretrained)
+        reader, label = copy.deepcopy(start.reader), progress and name
+        trained: nn.Module
+        views: list[Samples]
         if variant.with_plm:
-            trained: nn.Module = ClickPrompt(reader, pooling=recipe.pooling, seed=seed)
-            views: list[Samples] = [*parts]
+            trained, views = ClickPrompt(reader, pooling=recipe.pooling, seed=seed), [*parts]
             result = finetune(trained, views[0], views[1], finetuning, recipe.plm_lr, label)
         elif reader.ctr is None:
             raise UserError(f"variant {name!r} has neither a language model nor a CTR model")
