@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from rec_utils.field_task import FieldTask
 from rec_utils.rerank_lists import Lists
 from rec_utils.samples import CTRTask
 
@@ -29,10 +32,7 @@ def like_rates(task: CTRTask, folds: np.ndarray) -> dict[str, np.ndarray]:
     liked = (task.ratings["rating"] >= task.like_from).to_numpy(np.float64)
     rated_by, rated = task.ratings["user_row"].to_numpy(), task.ratings["item_row"].to_numpy()
 
-    likes_before = np.concatenate([[0], np.cumsum(liked)])
-    first, position = samples.first.numpy(), samples.position.numpy()
-    user_likes, user_ratings = likes_before[position] - likes_before[first], position - first
-
+    of_user = _before(liked, samples.first.numpy(), samples.position.numpy())
     item_rate, both = np.empty(len(label)), np.empty(len(label))
     for fold in np.unique(folds[user]):
         test = folds[user] == fold
@@ -42,13 +42,31 @@ def like_rates(task: CTRTask, folds: np.ndarray) -> dict[str, np.ndarray]:
         mean = (liked[known].sum() - own_like) / (known.sum() - own)
         likes = np.bincount(rated[known], liked[known], minlength=len(task.item_ids))[item] - own_like
         ratings = np.bincount(rated[known], minlength=len(task.item_ids))[item] - own
-        rate = (likes + SMOOTHING * mean) / (ratings + SMOOTHING)
-        user_rate = (user_likes + SMOOTHING * mean) / (user_ratings + SMOOTHING)
-        features = np.stack([_log_odds(rate), _log_odds(user_rate)], axis=1)
-        model = LogisticRegression().fit(features[~test], label[~test])
-        item_rate[test] = rate[test]
-        both[test] = model.predict_proba(features[test])[:, 1]
+        rates = _smoothed(likes, ratings, mean), _smoothed(*of_user, mean)
+        item_rate[test] = rates[0][test]
+        both[test] = _from_rates(rates, label, test)
     return {"item rate": item_rate, "item and user rate": both}
+
+
+def like_rates_in_time(task: FieldTask) -> dict[str, np.ndarray]:
+    """The baselines of `like_rates` for the test samples [n] of a split by time, in order.
+
+    The rates of items are those of the training part, and so is the regression.
+    """
+    samples, (train, _, test) = task.samples, task.masks
+    label, item = samples.label.numpy().astype(np.float64), samples.item_row.numpy()
+    position = samples.position.numpy()
+    liked = np.empty(len(label))  # every rating is a sample
+    liked[position] = label
+    own_like, own = label * train, train  # a training sample must not count itself
+    mean = (label[train].sum() - own_like) / (train.sum() - own)
+    likes = np.bincount(item[train], label[train], minlength=len(task.item_ids))[item] - own_like
+    ratings = np.bincount(item[train], minlength=len(task.item_ids))[item] - own
+    of_user = _before(liked, samples.first.numpy(), position)
+    known = train | test
+    rates = [_smoothed(*counts, mean)[known] for counts in ((likes, ratings), of_user)]
+    of_test = test[known]
+    return {"item rate": rates[0][of_test], "item and user rate": _from_rates(rates, label[known], of_test)}
 
 
 def list_rankers(task: CTRTask, lists: Lists, folds: np.ndarray) -> dict[str, np.ndarray]:
@@ -79,6 +97,23 @@ def list_rankers(task: CTRTask, lists: Lists, folds: np.ndarray) -> dict[str, np
         "like rate": rate[fold, item],
         "number of likes": likes[fold, item],
     }
+
+
+def _before(liked: np.ndarray, first: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Likes and ratings [N] of the user before each sample; `liked` [T] is user by user in time order."""
+    likes = np.concatenate([[0], np.cumsum(liked)])
+    return likes[position] - likes[first], position - first
+
+
+def _smoothed(likes: np.ndarray, ratings: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    return (likes + SMOOTHING * mean) / (ratings + SMOOTHING)
+
+
+def _from_rates(rates: Sequence[np.ndarray], label: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Probabilities of the samples in `test`, by a logistic regression on the log odds of the others."""
+    features = np.stack([_log_odds(rate) for rate in rates], axis=1)
+    model = LogisticRegression().fit(features[~test], label[~test])
+    return model.predict_proba(features[test])[:, 1]
 
 
 def _log_odds(rate: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from tiny_ratings import dataset, random_dataset
 
 from rec_utils import baselines
-from rec_utils.baselines import SMOOTHING, like_rates
+from rec_utils.baselines import SMOOTHING, like_rates, like_rates_in_time
+from rec_utils.field_task import field_task
 from rec_utils.rerank_lists import rerank_lists
 from rec_utils.samples import ctr_task
 from rec_utils.splits import user_folds
@@ -81,6 +82,25 @@ def test_rates_equal_loops_over_the_ratings(seed):
     item_rate, both = by_hand(task, folds)
     np.testing.assert_allclose(rates["item rate"], item_rate, rtol=1e-10)
     np.testing.assert_allclose(rates["item and user rate"], both, rtol=1e-4)
+
+
+def test_rates_in_time_equal_loops_over_the_training_part():
+    task = field_task(random_dataset(n_users=12, n_items=9, n_each=12), "CoReLLa")
+    ratings = task.ratings.assign(liked=task.samples.label.numpy() > 0, train=task.masks[0])
+    place = task.samples.position.numpy()
+    rows = []
+    for n, own in enumerate(ratings.itertuples()):
+        known = ratings[ratings["train"] & (np.arange(len(ratings)) != n)]
+        of_item = known[known["item_row"] == own.item_row]["liked"]
+        of_user = ratings[(ratings["user_row"] == own.user_row) & (place < place[n])]["liked"]
+        mean = known["liked"].mean()
+        rows.append([(r.sum() + SMOOTHING * mean) / (len(r) + SMOOTHING) for r in (of_item, of_user)])
+    table, (train, _, test) = np.array(rows), task.masks
+    model = LogisticRegression().fit(log_odds(table[train]), ratings["liked"][train])
+    rates = like_rates_in_time(task)
+    np.testing.assert_allclose(rates["item rate"], table[test, 0], rtol=1e-10)
+    expected = model.predict_proba(log_odds(table[test]))[:, 1]
+    np.testing.assert_allclose(rates["item and user rate"], expected, rtol=1e-4)
 
 
 def test_neither_a_prediction_nor_a_feature_knows_its_own_label(features):
