@@ -182,6 +182,35 @@ def lines(
     return fig
 
 
+def heat_map(table: pd.DataFrame, row: str, column: str, value: str, *, xlabel: str, label: str) -> Figure:
+    """A number for each pair of two names, as a colour and in print: which pairs stand out?
+
+    Args:
+        table: one line a pair; rows and columns are drawn in order of appearance.
+        row: column of the rows' names.
+        column: column of the columns' names.
+        value: column of what is measured.
+        xlabel: what the columns are.
+        label: what is measured, with its unit.
+    """
+    _need(table, row, column, value)
+    style()
+    grid = table.pivot(index=row, columns=column, values=value)
+    grid = grid.loc[table[row].unique(), table[column].unique()]
+    fig, ax = plt.subplots(figsize=(7, 1.4 + 0.4 * len(grid)))
+    image = ax.imshow(grid, cmap="cividis", aspect="auto")
+    for (y, x), number in np.ndenumerate(grid.to_numpy()):
+        light = image.norm(number) > 0.5
+        ax.text(x, y, f"{number:.2g}", ha="center", va="center", color="black" if light else "white")
+    ax.set_xticks(range(grid.shape[1]), grid.columns)
+    ax.set_yticks(range(grid.shape[0]), grid.index)
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.set_xlabel(xlabel)
+    fig.colorbar(image, label=label)
+    return fig
+
+
 def save(fig: Figure, notebook: str, name: str, data: pd.DataFrame, caption: str) -> str:
     """Write `<output_dir>/<notebook>/<name>.png` and `.csv`; return the caption.
 

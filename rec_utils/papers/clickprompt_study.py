@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -67,6 +67,7 @@ def fit_variants(
     recipe: Recipe,
     seed: int,
     progress: bool = True,
+    after_pretraining: Callable[[PromptedReader], object] | None = None,
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Train every variant and predict the test rows.
 
@@ -81,6 +82,7 @@ def fit_variants(
         recipe: how they are trained.
         seed: of initial weights, shuffling, masked words and dropout; takes the place of the recipe's.
         progress: whether to show bars.
+        after_pretraining: called with every reader that has just been pretrained, to look at it.
 
     Returns:
         Name -> probabilities of the test rows, in order; and a table with one row a variant: variant, seed,
@@ -101,6 +103,8 @@ def fit_variants(
         if not pretrained:
             return model, {"pretraining_seconds": 0.0, "masked_loss": np.nan}
         result = pretrain(model, both, pretraining, recipe.plm_lr, progress and f"masked words: {fusion}")
+        if after_pretraining:
+            after_pretraining(model.reader)
         return model, {
             "pretraining_seconds": result.seconds,
             "masked_loss": result.epochs[-1]["train_loss"],

@@ -86,6 +86,19 @@ def test_pretraining_sees_no_label_and_no_test_row(task, models):
     assert other[scores].equals(base[scores])
 
 
+def test_every_pretrained_reader_is_shown_once(task, models):
+    plm, samples = models["bert"]
+    names = ("ClickPrompt without LM", "ClickPrompt", "without pretraining", "without prompts")
+    words, seen = plm.bert.embeddings.word_embeddings.weight, []
+
+    def look(reader):
+        seen.append((reader.fusion, torch.equal(reader.encoder.embeddings.word_embeddings.weight, words)))
+
+    variants = {name: VARIANTS[name] for name in names}
+    fit_variants(samples, plm, task.masks, variants, RECIPE, 3, False, look)
+    assert seen == [("layers", False), ("add", False)]
+
+
 def test_a_variant_of_nothing_is_refused(task, models):
     plm, samples = models["bert"]
     nothing = {"empty": Variant("text", pretrained=False, with_plm=False)}
