@@ -17,6 +17,7 @@ from scipy.special import entr
 
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss, sample_logloss
+from rec_utils.stats import draw_auc
 
 #: Shares of samples that may go to the language model.
 SHARES = tuple(np.linspace(0, 1, 21).round(2).tolist())
@@ -133,6 +134,40 @@ def by_group(
             here, said = label[index], p[index]
             about = {"group": name, "model": model, "n": len(here), "positive_rate": here.mean()}
             rows.append(about | {"mean_p": said.mean()} | scores(here, said))
+    return pd.DataFrame(rows)
+
+
+def auc_by_group(
+    label: np.ndarray,
+    models: Mapping[str, np.ndarray],
+    group: pd.Categorical,
+    user: np.ndarray,
+    n_boot: int,
+    seed: int,
+) -> pd.DataFrame:
+    """AUC of each model within each group of samples, with intervals over users.
+
+    Args:
+        label: [N].
+        models: name -> probabilities [N].
+        group: [N]; those with samples of one class or one user only are left out.
+        user: [N].
+        n_boot: replicates of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        One row a group, in the order of the categories, and model, for `plots.gain_by_bin`: bin, arm, value,
+        low, high, level and n, the number of samples.
+    """
+    rows = []
+    for name in group.categories:
+        inside = np.asarray(group == name)
+        if not 0 < label[inside].sum() < inside.sum() or np.ptp(user[inside]) == 0:
+            continue
+        drawn = draw_auc(label[inside], {m: p[inside] for m, p in models.items()}, user[inside], n_boot, seed)
+        for model in models:
+            interval = drawn.interval(lambda metric, model=model: metric[model])
+            rows.append({"bin": name, "arm": model} | vars(interval) | {"n": inside.sum()})
     return pd.DataFrame(rows)
 
 

@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from rec_utils.errors import UserError
 from rec_utils.papers.routing import (
+    auc_by_group,
     best_share,
     boundaries,
     by_group,
@@ -20,6 +22,7 @@ from rec_utils.papers.routing import (
     route,
     thirds,
 )
+from rec_utils.stats import paired_bootstrap_auc
 
 
 def drawn(n=300, seed=0):
@@ -125,6 +128,26 @@ def test_a_group_of_one_class_has_no_auc():
     label, crm, _ = drawn()
     table = by_group(label, {"CRM": crm}, label)
     assert table["AUC"].isna().all() and table["LogLoss"].notna().all()
+
+
+def test_auc_by_group_with_intervals():
+    label, crm, lm = drawn()
+    group = pd.Categorical.from_codes(thirds(crm) - 1, ["sure", "middle", "unsure", "empty"])
+    user = np.arange(len(label)) % 40
+    alone = np.asarray(group == "middle")
+    user[alone] = 7  # one user has this group to himself
+    table = auc_by_group(label, {"LM": lm, "CRM": crm}, group, user, n_boot=200, seed=3)
+    assert table[["bin", "arm"]].to_numpy().tolist() == [
+        [bin, arm] for bin in ("sure", "unsure") for arm in ("LM", "CRM")
+    ]
+    here = np.asarray(group == "unsure")
+    row = table.set_index(["bin", "arm"]).loc[("unsure", "CRM")]
+    assert row["n"] == here.sum() and row["value"] == pytest.approx(roc_auc_score(label[here], crm[here]))
+    # over a constant, whose AUC is 0.5 on every replicate, the difference has the same interval
+    over_chance = paired_bootstrap_auc(
+        label[here], np.zeros(here.sum()), crm[here], user[here], n_boot=200, seed=3
+    )
+    assert (row["low"], row["high"]) == pytest.approx((over_chance.low + 0.5, over_chance.high + 0.5))
 
 
 def test_calibration_error_by_hand():
