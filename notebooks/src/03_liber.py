@@ -302,7 +302,7 @@ if SWEEP:
         made = ubsp.of_task(task, ubsp.Condition(**condition))
         grid[name] = liber.arm(liber.plain_tables(task, made, r_title), made, r_title, **settings)
         contrasts.append(("partition size", name, "base"))
-    for backbone in ("DIEN", "DCNv2"):
+    for backbone in size["backbones"]:
         other = {"backbone": backbone, "backbone_settings": {"dropout": DROPOUT}}
         grid[backbone] = kar.arm({}, **other)
         grid[f"{backbone} + {main}"] = liber.arm(texts, partitions, r_title, **other, **adaptor)
@@ -407,13 +407,18 @@ plots.show(figure, "03_liber", "attention", attention, caption)
 recorded = records.tables("03_liber", "paper")
 if "gains" in recorded:
     ml1m = recorded["gains"]
+    drawing = ml1m[ml1m["label"] != "plain partitions over item and user rate"]
+    if "sweep" in recorded:
+        of_sweep = recorded["sweep"].rename(columns={"study": "group"})
+        of_sweep["label"] = of_sweep["arm"] + " over " + of_sweep["over"]
+        drawing = pd.concat([drawing, of_sweep])
     gain_1m = ml1m.set_index("label")["value"]
     caption = (
         f"MovieLens-1M, n = {ml1m['samples'].iloc[0]:,} samples of {ml1m['n'].iloc[0]:,} users, 95 % intervals, one seed. Plain partitions change AUC by "
         f"{gain_1m['plain partitions over base']:+.2f} %, a search in them by {gain_1m[gain_1m.index.str.match('SIM .* over base')].max():+.2f} %."
     )
-    figure = plots.forest(ml1m, xlabel="relative change of AUC (%)")
-    plots.show(figure, "03_liber", "ml1m_gains", ml1m, caption)
+    figure = plots.forest(drawing, xlabel="relative change of AUC (%)")
+    plots.show(figure, "03_liber", "ml1m_gains", drawing, caption)
 
 # %% [markdown]
 # ## Verdicts
