@@ -201,7 +201,7 @@ def heat_map(table: pd.DataFrame, row: str, column: str, value: str, *, xlabel: 
     image = ax.imshow(grid, cmap="cividis", aspect="auto")
     for (y, x), number in np.ndenumerate(grid.to_numpy()):
         light = image.norm(number) > 0.5
-        ax.text(x, y, f"{number:.2g}", ha="center", va="center", color="black" if light else "white")
+        ax.text(x, y, f"{number:.3g}", ha="center", va="center", color="black" if light else "white")
     ax.set_xticks(range(grid.shape[1]), grid.columns)
     ax.set_yticks(range(grid.shape[0]), grid.index)
     ax.tick_params(length=0)

@@ -242,7 +242,9 @@ def _interval(value: float, low: float, high: float, null: float | None = None) 
 
 
 def _number(value: float | Interval) -> str:
-    return _interval(value.value, value.low, value.high) if isinstance(value, Interval) else f"{value:.4g}"
+    if isinstance(value, Interval):
+        return _interval(value.value, value.low, value.high)
+    return f"{value}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _device(hardware: Mapping) -> str:

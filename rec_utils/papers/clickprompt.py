@@ -65,8 +65,9 @@ def masked_lm(
     """
     source = minilm_folder() if name == MINILM else name
     shape = {} if layers is None else {"num_hidden_layers": layers}
-    loud = logging.get_verbosity()
+    loud, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # no table of the weights that are new or cut off
+    logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         with torch.random.fork_rng(devices=[]):
@@ -76,6 +77,8 @@ def masked_lm(
         raise UserError(f"masked LM {name!r} could not be loaded: {str(error).splitlines()[0]}") from error
     finally:
         logging.set_verbosity(loud)
+        if bars:
+            logging.enable_progress_bar()
     return plm, tokenizer
 
 

@@ -11,6 +11,7 @@ from tiny_ratings import random_dataset
 from torch import nn
 from torch.nn import functional as F
 from transformers import DistilBertConfig, DistilBertForMaskedLM
+from transformers.utils import logging
 
 from rec_utils import ctr
 from rec_utils.errors import UserError
@@ -312,12 +313,14 @@ def test_mistakes_are_named(models, tmp_path):
         masked_lm(str(tmp_path / "nowhere"))
 
 
-def test_minilm_comes_with_its_own_weights_and_a_new_head(task):
+def test_minilm_comes_with_its_own_weights_and_a_new_head(monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     torch.manual_seed(0)
     state = torch.get_rng_state()
     plm, tokenizer = masked_lm(layers=1, seed=1)
     again, other = masked_lm(layers=1, seed=1)[0], masked_lm(layers=2, seed=2)[0]
     assert torch.equal(torch.get_rng_state(), state)
+    assert capsys.readouterr().err == "" and logging.is_progress_bar_enabled()
     assert (len(plm.bert.encoder.layer), len(other.bert.encoder.layer)) == (1, 2)
     assert torch.equal(
         plm.bert.embeddings.word_embeddings.weight, other.bert.embeddings.word_embeddings.weight

@@ -110,7 +110,7 @@ def test_lines_draw_each_group_as_a_curve_with_readable_axes():
 
 def test_a_heat_map_prints_each_number_in_its_cell():
     table = pd.DataFrame(
-        {"field": ["b", "a", "b", "a"], "prompt": [2, 2, 1, 1], "weight": [0.123, 0.5, 0.25, 0.75]}
+        {"field": ["b", "a", "b", "a"], "prompt": [2, 2, 1, 1], "weight": [0.01234, 0.5, 0.25, 0.75]}
     )
     fig = plots.heat_map(table, "field", "prompt", "weight", xlabel="prompt", label="attention")
     ax, colours = fig.axes
@@ -118,9 +118,9 @@ def test_a_heat_map_prints_each_number_in_its_cell():
         [tick.get_text() for tick in ticks] for ticks in (ax.get_yticklabels(), ax.get_xticklabels())
     )
     assert (rows, columns) == (["b", "a"], ["2", "1"]), "in order of appearance"
-    assert ax.images[0].get_array().tolist() == [[0.123, 0.25], [0.5, 0.75]]
+    assert ax.images[0].get_array().tolist() == [[0.01234, 0.25], [0.5, 0.75]]
     printed = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in ax.texts}
-    assert printed == {(0, 0): "0.12", (0, 1): "0.25", (1, 0): "0.5", (1, 1): "0.75"}
+    assert printed == {(0, 0): "0.0123", (0, 1): "0.25", (1, 0): "0.5", (1, 1): "0.75"}
     assert (ax.get_xlabel(), colours.get_ylabel()) == ("prompt", "attention")
 
 

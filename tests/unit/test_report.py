@@ -133,6 +133,8 @@ def test_paper_vs_ours_shows_no_number_without_a_source(kar):
         (table["cell"] == "DIN base") & (table["unit"] == "AUC") & (table["table"] == "CTR, ML-1M")
     ].squeeze()
     assert (row["paper"], row["ours"], row["our setting"]) == ("0.7863", "0.7522", "toy")
+    counted = report.paper_vs_ours(kar, {"din-ml1m-base": 591_208}, "toy")
+    assert counted["ours"].max() == "591208", "counts in full"
     only_known = report.paper_vs_ours(kar, {}, "toy")
     assert len(only_known) == len(kar.published) - len(unread) and (only_known["ours"] == "").all()
     with pytest.raises(UserError, match="no published entry 'din'"):
