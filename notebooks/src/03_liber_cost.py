@@ -244,8 +244,7 @@ from rec_utils.knowledge.encoder import Encoder
 from rec_utils.knowledge.online import small_model_call
 from rec_utils.timing import paired_ratios
 
-one_of = {answer.request.purpose: answer for answer in answers}
-summary, shift = one_of["interest_summary"], one_of["interest_shift"]
+shift, summary = sorted({a.request.purpose: a for a in answers}.values(), key=lambda a: a.request.purpose)
 
 
 def model_call(answer, prompt, new_tokens):
@@ -253,8 +252,7 @@ def model_call(answer, prompt, new_tokens):
     return small_model_call([f"{answer.request.system} {prompt}"], round(new_tokens), layers=size["layers"])
 
 
-everything = "; ".join([summary.request.prompt] * LONG)
-whole, n_parameters = model_call(summary, everything, tokens.summary)
+whole, n_parameters = model_call(summary, "; ".join([summary.request.prompt] * LONG), tokens.summary)
 one, _ = model_call(summary, summary.request.prompt, tokens.summary)
 two, _ = model_call(shift, shift.request.prompt, tokens.shift)
 ways = {
@@ -340,10 +338,18 @@ report.verdict_table(exact, numbers=False)
 # Change $K$: what do calls and tokens become on these histories? The widget needs a running kernel.
 
 # %% tags=["nbval-ignore-output"]
-from ipywidgets import IntSlider, interact
+from ipywidgets import HTML, IntSlider, VBox
+
+
+def table(count):
+    """Totals at K = `count` as HTML."""
+    return liber_cost.totals(lengths, count, tokens).round().astype(int).to_html(border=0)
+
 
 slider = IntSlider(value=COUNT, min=5, max=500, step=5, description="K")
-interact(lambda count: liber_cost.totals(lengths, count, tokens).round().astype(int), count=slider)
+page = HTML(table(COUNT))
+slider.observe(lambda change: setattr(page, "value", table(change["new"])), names="value")
+display(VBox([slider, page]))
 
 # %% [markdown]
 # ## Exercises
