@@ -244,12 +244,12 @@ def show(fig: Figure, notebook: str, name: str, data: pd.DataFrame, caption: str
 
 
 def _png(fig: Figure, caption: str) -> bytes:
-    """PNG bytes in a palette of 128 colours, a third of the size and no difference to the eye."""
+    """PNG bytes in a palette of 64 colours: a third of the size and no difference to the eye."""
     raw, small = BytesIO(), BytesIO()
     fig.savefig(raw, format="png", dpi=DPI, facecolor="white")
     text = PngImagePlugin.PngInfo()
     text.add_itxt("Description", caption)
-    image = Image.open(raw).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    image = Image.open(raw).convert("RGB").quantize(64, dither=Image.Dither.NONE)
     image.save(small, format="png", optimize=True, pnginfo=text, dpi=(DPI, DPI))
     return small.getvalue()
 
