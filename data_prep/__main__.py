@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_prep import catalog, plain
+from data_prep import catalog, dialogues, plain
 from data_prep.build import Built, build
 from data_prep.download import fetch
 from rec_utils.errors import UserError, run_cli
@@ -19,6 +19,7 @@ examples:
   python -m data_prep build ml-1m --from ~/Downloads # a folder that holds ml-1m.zip, ml-1m/ or the raw files
   python -m data_prep build ml-1m --from ~/ml-1m.zip
   python -m data_prep fetch reki && python -m data_prep build reki    # files of others, which are not shipped
+  python -m data_prep build redial-full --from ~/Downloads # holds redial_dataset.zip
   python -m data_prep verify                         # all bundled and all built files
 """
 
@@ -30,7 +31,9 @@ def list_data_sets() -> None:
         counts = entry.ratings.counts if entry.ratings else None
         numbers = f"{counts.ratings:>11,}{counts.users:>9,}{counts.items:>8,}" if counts else " " * 28
         built = ""
-        if entry.ratings or entry.files:
+        if entry.dialogues and entry.bundled:
+            built = "yes"  # shipped as tables
+        elif entry.ratings or entry.files or entry.dialogues:
             built = "yes" if (plain.is_built(entry) if entry.files else Built.read(entry.name)) else "no"
         print(f"{entry.name:<16}{numbers}  {'yes' if entry.ship else 'no':<8}{built:<6}{entry.licence}")
 
@@ -53,7 +56,7 @@ def build_data_set(name: str, where: Path | None) -> None:
         for file in entry.files:
             print(f"  {file.sha256}  {file.path}")
         return
-    built, now = build(entry, where)
+    built, now = (dialogues.build if entry.dialogues else build)(entry, where)
     _print_outcome(name, now)
     for table, digest in built.tables.items():
         print(f"  {digest}  {table:<21} {built.rows[table]:>11,} rows")
@@ -72,7 +75,7 @@ def verify(names: list[str]) -> None:
     if not names:
         catalog.check_no_stray(entries)
     for entry in entries:
-        built = Built.read(entry.name) if entry.ratings else None
+        built = Built.read(entry.name) if entry.ratings or entry.dialogues else None
         if entry.files and plain.is_built(entry):
             plain.check(entry)
             for file in entry.files:

@@ -83,6 +83,23 @@ class Ratings(_Strict):
     counts: Counts
 
 
+class DialogueCounts(_Strict):
+    """What a whole data set of dialogues holds."""
+
+    sessions: int
+    turns: int
+    movies: int
+
+
+class Dialogues(_Strict):
+    """Format and expected content of a data set of dialogues."""
+
+    format: str
+    files: dict[str, str]  #: split -> raw file
+    movies: str = ""  #: raw file with all movies, where the publisher has a list
+    counts: DialogueCounts | None = None  #: None where nobody published them
+
+
 class Entry(_Strict):
     """One data set."""
 
@@ -93,6 +110,7 @@ class Entry(_Strict):
     citation: str
     ship: bool
     ratings: Ratings | None = None
+    dialogues: Dialogues | None = None
     archive: Archive | None = None
     raw: tuple[File, ...] = ()
     bundled: tuple[File, ...] = ()
@@ -102,8 +120,8 @@ class Entry(_Strict):
     def _ships_only_what_may_be_shipped(self) -> Entry:
         if self.bundled and not self.ship:
             raise ValueError("lists bundled files although ship is false")
-        if self.files and (self.ship or self.ratings):
-            raise ValueError("has plain files, so it can be neither shipped nor a data set of ratings")
+        if self.files and (self.ship or self.ratings or self.dialogues):
+            raise ValueError("has plain files, so it can be neither shipped nor of ratings or dialogues")
         return self
 
 
@@ -145,9 +163,14 @@ def file_entry(name: str) -> Entry:
     return _entry_among(name, lambda each: each.files)
 
 
+def dialogue_entry(name: str) -> Entry:
+    """The entry of a data set of dialogues, which can be built and loaded."""
+    return _entry_among(name, lambda each: each.dialogues)
+
+
 def buildable_entry(name: str) -> Entry:
-    """The entry of a data set of either kind."""
-    return _entry_among(name, lambda each: each.ratings or each.files)
+    """The entry of a data set of any kind."""
+    return _entry_among(name, lambda each: each.ratings or each.files or each.dialogues)
 
 
 def _entry_among(name: str, wanted: Callable[[Entry], object]) -> Entry:

@@ -50,7 +50,7 @@ TOP_FILES = {
 #: results and start processes: they use the first two layers only, and no layer uses them.
 LAYERS = (
     {"errors", "files", "settings", "progress"},
-    {"data", "splits", "metrics", "stats", "clustering"},
+    {"data", "dialogues", "splits", "metrics", "stats", "clustering"},
     {
         "batches",
         "layers",

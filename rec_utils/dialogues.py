@@ -1,0 +1,124 @@
+"""Recommendation dialogues of people who come back: sessions, turns, mentions, forms, what to predict.
+
+A session is one dialogue between a seeker and a recommender. The sessions of a seeker, in the order of their
+numbers, are that seeker's sequence; a session is warm if there is an earlier one, else cold.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from data_prep.catalog import dialogue_entry
+from data_prep.dialogues import read
+from rec_utils.errors import UserError
+
+_MOVIE_ID = re.compile(r"@(\d+)")
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """A data set of dialogues; the columns are those of `data_prep.dialogue_formats.TABLES`, and these.
+
+    `sessions` also has `n_earlier` (int64), how many sessions the seeker had before, in any split.
+    `mentions` also has `by_seeker`. All tables are sorted by session and, inside it, by turn.
+    """
+
+    name: str
+    title: str
+    sessions: pd.DataFrame
+    turns: pd.DataFrame
+    mentions: pd.DataFrame
+    forms: pd.DataFrame  #: filled in after the dialogue: no input to a recommendation in the same session
+    movies: pd.DataFrame
+    licence: str
+    citation: str
+    hashes: dict[str, str]  #: sha256 of the files that were read
+
+    @property
+    def titles(self) -> pd.Series:
+        """Title of every movie, by movie_id."""
+        return self.movies.set_index("movie_id")["title"]
+
+    def split(self, *names: str) -> Dialogues:
+        """The sessions of some splits, such as "train", and what belongs to them; all movies stay.
+
+        Raises:
+            UserError: no session is of such a split.
+        """
+        for name in names:
+            if not (self.sessions["split"] == name).any():
+                there = ", ".join(self.sessions["split"].unique())
+                raise UserError(f"split {name!r} of {self.name} is not one of {there}")
+        return self.select(self.sessions.loc[self.sessions["split"].isin(names), "session_id"])
+
+    def select(self, sessions: pd.Series) -> Dialogues:
+        """The sessions whose numbers are among `sessions`, and what belongs to them; all movies stay."""
+        parts = {
+            name: table[table["session_id"].isin(sessions)].reset_index(drop=True)
+            for name in ("sessions", "turns", "mentions", "forms")
+            for table in [getattr(self, name)]
+        }
+        return replace(self, **parts)
+
+    def texts(self) -> pd.Series:
+        """Text of every turn, its movie numbers replaced by titles; same index as `turns`."""
+        titles = self.titles.to_dict()
+
+        def title(match: re.Match) -> str:
+            return titles.get(int(match[1]), match[0])
+
+        return self.turns["text"].str.replace(_MOVIE_ID, title, regex=True)
+
+
+def load(name: str) -> Dialogues:
+    """Load a data set of dialogues: `redial` is shipped, others are built first.
+
+    Raises:
+        UserError: the name is unknown, the data set is neither shipped nor built, or a file is missing or
+            altered. The message names the command that helps.
+    """
+    entry = dialogue_entry(name)
+    tables, hashes = read(entry)
+    sessions, turns = tables["sessions"], tables["turns"]
+    tables["sessions"] = sessions.assign(n_earlier=sessions.groupby("seeker").cumcount())
+    tables["mentions"] = tables["mentions"].merge(
+        turns[["session_id", "turn", "by_seeker"]], on=["session_id", "turn"], validate="many_to_one"
+    )
+    return Dialogues(
+        name=name,
+        title=entry.title,
+        licence=entry.licence,
+        citation=entry.citation,
+        hashes=hashes,
+        **tables,
+    )
+
+
+def recommendations(dialogues: Dialogues) -> pd.DataFrame:
+    """What is to be predicted: every movie that a recommender names and nobody named before in the dialogue.
+
+    The context of a row are the turns before its own. Two movies first named in one turn are two rows of one
+    context.
+
+    Returns:
+        Columns session_id, turn, movie_id, seeker, and `warm`: whether the seeker had a session before, and
+        `repeat`: whether the movie was named in one of them. In order of session, turn and place.
+    """
+    first = dialogues.mentions.drop_duplicates(["session_id", "movie_id"])
+    targets = first[~first["by_seeker"]].merge(
+        dialogues.sessions[["session_id", "seeker", "n_earlier"]], on="session_id"
+    )
+    earliest = first_sessions(dialogues)
+    keys = pd.MultiIndex.from_frame(targets[["seeker", "movie_id"]])
+    targets["warm"] = targets["n_earlier"] > 0
+    targets["repeat"] = earliest.loc[keys].to_numpy() < targets["session_id"].to_numpy()
+    return targets[["session_id", "turn", "movie_id", "seeker", "warm", "repeat"]].reset_index(drop=True)
+
+
+def first_sessions(dialogues: Dialogues) -> pd.Series:
+    """Number of the first session in which a movie was named, by (seeker, movie_id)."""
+    named = dialogues.mentions.merge(dialogues.sessions[["session_id", "seeker"]], on="session_id")
+    return named.groupby(["seeker", "movie_id"])["session_id"].min()
