@@ -6,6 +6,7 @@ numbers, are that seeker's sequence; a session is warm if there is an earlier on
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass, replace
 
@@ -64,13 +65,13 @@ class Dialogues:
         return replace(self, **parts)
 
     def texts(self) -> pd.Series:
-        """Text of every turn, its movie numbers replaced by titles; same index as `turns`."""
+        """Text of every turn, with titles for movie numbers and signs for `&quot;`; same index as `turns`."""
         titles = self.titles.to_dict()
 
         def title(match: re.Match) -> str:
             return titles.get(int(match[1]), match[0])
 
-        return self.turns["text"].str.replace(_MOVIE_ID, title, regex=True)
+        return self.turns["text"].str.replace(_MOVIE_ID, title, regex=True).map(html.unescape)
 
 
 def load(name: str) -> Dialogues:
@@ -122,3 +123,32 @@ def first_sessions(dialogues: Dialogues) -> pd.Series:
     """Number of the first session in which a movie was named, by (seeker, movie_id)."""
     named = dialogues.mentions.merge(dialogues.sessions[["session_id", "seeker"]], on="session_id")
     return named.groupby(["seeker", "movie_id"])["session_id"].min()
+
+
+def transcripts(dialogues: Dialogues, ends: pd.DataFrame, max_words: int) -> list[str]:
+    """Readable dialogues, one for each row of `ends`; a line is what one person says before the other speaks.
+
+    Args:
+        dialogues: where they stand.
+        ends: session_id and turn; the dialogue ends before that turn.
+        max_words: of a longer dialogue the last lines are kept, up to so many words, after a "[…]".
+    """
+    turns = dialogues.turns[["session_id", "turn", "by_seeker"]]
+    turns = turns.assign(text=dialogues.texts().str.split().str.join(" "))
+    rows = pd.DataFrame({"row": range(len(ends))}).assign(
+        session_id=list(ends["session_id"]), end=list(ends["turn"])
+    )
+    said = rows.merge(turns, on="session_id")
+    said = said[said["turn"] < said["end"]].sort_values(["row", "turn"], ignore_index=True)
+    changes = (said["row"] != said["row"].shift()) | (said["by_seeker"] != said["by_seeker"].shift())
+    said["line"] = changes.cumsum()
+    lines = said.groupby(["row", "line"], as_index=False).agg(
+        by_seeker=("by_seeker", "first"), text=("text", " ".join)
+    )
+    lines["text"] = lines["by_seeker"].map({True: "Seeker: ", False: "Recommender: "}) + lines["text"]
+    words = lines["text"].str.split().str.len()
+    after = words[::-1].groupby(lines["row"][::-1]).cumsum().sort_index()  # words from this line to the end
+    kept = (after <= max_words) | (after == words)
+    shown = lines[kept].groupby("row")["text"].agg("\n".join)
+    cut = set(lines.loc[~kept, "row"])
+    return [("[…]\n" if row in cut else "") + shown.get(row, "") for row in range(len(ends))]

@@ -84,6 +84,24 @@ SYSTEM = {
         " country; characters; plot and themes; mood and tone; critical acclaim; production quality; music)."
         " Use only what the two descriptions say, and be specific; if little changed, say so."
     ),
+    "dialogue_memory": (
+        "You keep the memory of a film recommender. Read a finished dialogue between a seeker and a"
+        " recommender and note what it shows of the seeker's preferences: for films, genres, people, topics."
+        ' Answer with a JSON list only, each element {"entity": "...", "attitude": "..."}. Write film titles'
+        " exactly as in the dialogue, with the year where it stands there. An attitude has at most 10 words"
+        ' and begins with "likes", "dislikes", "wants to see" or "no opinion"; a reason or condition may'
+        " follow. List every film of the dialogue once, with what the seeker says of it or how they take it"
+        " when it is suggested, then genres, people and topics if the seeker shows an attitude to them. Skip"
+        " chit-chat and what only the recommender likes."
+    ),
+    "dialogue_ranking": (
+        "You are the recommender in a dialogue about films. You see what is remembered of the seeker from"
+        " earlier dialogues, guidelines, candidates that other people's dialogues suggest, best first, and"
+        " the dialogue so far. Name the 10 films that the recommender is most likely to name in the next"
+        " turn, most likely first. Take films from the candidates or others that you know, as they fit the"
+        " seeker and the dialogue; leave out films that the dialogue has named. Answer with a JSON list of"
+        ' titles only, each with its year, such as ["Heat (1995)", "Up (2009)"].'
+    ),
 }
 
 
@@ -184,3 +202,28 @@ def knowledge_text(request: Request, answer: str) -> str:
     """
     shown = request.prompt if request.purpose == "user_preferences" else request.prompt.rpartition(";")[0]
     return f"{shown}. {answer}"
+
+
+def dialogue_memory(dialogue: str) -> Request:
+    """MemoCRS' extraction, in our words: which entities does a finished dialogue show an attitude to?"""
+    if not dialogue.strip():
+        raise UserError("an extraction needs a dialogue; it is empty")
+    return Request("dialogue_memory", SYSTEM["dialogue_memory"], dialogue.strip())
+
+
+def dialogue_ranking(
+    dialogue: str, memory: str = "", guidelines: str = "", candidates: Sequence[str] = ()
+) -> Request:
+    """MemoCRS' final prompt, in our words; a part that is empty is left out.
+
+    `memory` and `guidelines` are lines of text, `candidates` are titles, best first, and `dialogue` ends
+    before the turn to be predicted; it may be empty.
+    """
+    parts = {
+        "Remembered of the seeker": memory,
+        "Guidelines": guidelines,
+        "Candidates": "; ".join(candidates),
+        "Dialogue so far": dialogue or "(nothing was said yet)",
+    }
+    shown = "\n\n".join(f"{name}:\n{text.strip()}" for name, text in parts.items() if text.strip())
+    return Request("dialogue_ranking", SYSTEM["dialogue_ranking"], shown)
