@@ -62,8 +62,11 @@ LAYERS = (
         "crossfit",
         "holdout",
         "rerank_lists",
+        "implicit",
+        "ranking",
+        "sequences",
     },
-    {"ctr", "ctr_model", "field_task", "rerank", "sequential", "baselines", "knowledge"},
+    {"ctr", "ctr_model", "field_task", "rerank", "sequential", "collaborative", "baselines", "knowledge"},
     {"papers", "widgets"},
 )
 WITHOUT_TORCH = 2  #: layers, besides the tools
