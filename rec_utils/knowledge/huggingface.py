@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rec_utils.errors import UserError
 from rec_utils.knowledge.request import DEFAULT_DECODING, Request, Response
+from rec_utils.settings import check_choice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from rec_utils.decoding import TreeDecoder
+
+DECODERS = ("generate", "dare", "dare-strict")
+BATCH_SIZE = 8
 
 
 class HuggingFaceBackend:
@@ -20,6 +26,11 @@ class HuggingFaceBackend:
     `accelerate launch`, where the processes share the requests through a common store. Decoding is greedy
     unless a request states a temperature; sampled answers repeat only for equal batches. `name` is the
     model's name in the store and is needed for a loaded model. Remote code is never run.
+
+    With `decoder="dare"` every answer is drafted from those before it (`rec_utils.decoding`), one request at
+    a time and with a pool for each purpose that grows as it goes; `drafts_from` are answers to start with,
+    say those of the store. A draft is accepted where the model finds it likely, so wordings may differ from
+    greedy ones; with "dare-strict" they do not. What this saved is in `decoders[purpose].counts`.
     """
 
     def __init__(
@@ -27,7 +38,9 @@ class HuggingFaceBackend:
         model: str | tuple[PreTrainedModel, PreTrainedTokenizerBase],
         *,
         name: str | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
+        decoder: str = "generate",
+        drafts_from: Iterable[Response] = (),
     ) -> None:
         import torch
         from accelerate import PartialState
@@ -36,15 +49,23 @@ class HuggingFaceBackend:
             raise UserError(
                 "parameter name: a loaded model needs the name under which its answers are stored"
             )
-        if batch_size < 1:
-            raise UserError(f"parameter batch_size must be at least 1, not {batch_size}")
+        check_choice("parameter decoder", decoder, DECODERS)
+        drafting = decoder != "generate"
+        if batch_size is not None and (batch_size < 1 or (drafting and batch_size > 1)):
+            rule = "1 with this decoder" if drafting else "at least 1"
+            raise UserError(f"parameter batch_size must be {rule}, not {batch_size}")
         self.model = name or model
-        self.batch_size = batch_size
+        self.batch_size = batch_size or (1 if drafting else BATCH_SIZE)
         self._processes = PartialState(cpu=not torch.cuda.is_available())
         self._lm, self._tokenizer = self._load(model) if isinstance(model, str) else model
         self._lm.eval()
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._decoder = decoder
+        self.decoders: dict[str, TreeDecoder] = {}  #: by the purpose of the requests
+        for response in drafts_from if drafting else ():
+            tokens = self._tokenizer(response.text, add_special_tokens=False)["input_ids"]
+            self._drafting(response.request.purpose).pool.add([*tokens, *self._end_tokens()[:1]])
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Response]]:
         """Yield the responses batch by batch, longest prompts first; see `llm.Backend`."""
@@ -110,6 +131,11 @@ class HuggingFaceBackend:
         )
         length = tokens["input_ids"].shape[1]
         self._check_length(requests, tokens["attention_mask"].sum(1).tolist(), decoding["max_new_tokens"])
+        how = _sampling(decoding)
+        if self._decoder != "generate":
+            if decoding["temperature"] > 0:
+                raise UserError(f"{requests[0].describe()} asks for sampling, but {self._decoder} is greedy")
+            how["custom_generate"] = self._drafting(requests[0].purpose)
         if decoding["temperature"] > 0:
             torch.manual_seed(decoding.get("seed", 0))
         try:
@@ -118,7 +144,7 @@ class HuggingFaceBackend:
                 attention_mask=tokens["attention_mask"].to(self._lm.device),
                 max_new_tokens=decoding["max_new_tokens"],
                 pad_token_id=self._tokenizer.pad_token_id,
-                **_sampling(decoding),
+                **how,
             )
         except torch.OutOfMemoryError as error:
             raise UserError(
@@ -128,10 +154,24 @@ class HuggingFaceBackend:
         written = written[:, length:].cpu()
         ended = torch.isin(written, torch.tensor(self._end_tokens())).any(1).tolist()
         decoded = self._tokenizer.batch_decode(written, skip_special_tokens=True)
+        meta = {} if self._decoder == "generate" else {"decoder": self._decoder}
         return [
-            Response(request, text.strip(), self.model, "stop" if end else "length")
+            Response(request, text.strip(), self.model, "stop" if end else "length", meta)
             for request, text, end in zip(requests, decoded, ended, strict=True)
         ]
+
+    def _drafting(self, purpose: str) -> TreeDecoder:
+        """The decoder for requests of a purpose, whose answers resemble each other."""
+        from rec_utils.decoding import Pool, Relaxed, Strict, TreeDecoder
+
+        if purpose not in self.decoders:
+            self.decoders[purpose] = TreeDecoder(
+                Pool(self._lm.config.get_text_config().vocab_size),
+                tree_size=64 if self._lm.device.type == "cuda" else 16,
+                verification=Relaxed() if self._decoder == "dare" else Strict(),
+                grow=True,
+            )
+        return self.decoders[purpose]
 
     def _end_tokens(self) -> list[int]:
         end = self._lm.generation_config.eos_token_id
@@ -151,7 +191,7 @@ def _settings(request: Request) -> list[tuple[str, int | float]]:
     return sorted(request.decoding.items())
 
 
-def _sampling(decoding: Mapping[str, int | float]) -> dict[str, bool | int | float]:
+def _sampling(decoding: Mapping[str, int | float]) -> dict[str, Any]:
     if decoding["temperature"] == 0:
         return {"do_sample": False}
     # top_k is 50 in the library and off at servers

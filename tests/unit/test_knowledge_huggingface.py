@@ -90,6 +90,26 @@ def test_sampling_repeats_with_its_seed_only(lm):
     assert texts(backend, requests(3, temperature=1e-4)) == texts(backend, requests(3))
 
 
+def test_drafted_answers_are_the_greedy_ones_when_verified_strictly(lm):
+    asked = requests(10) + requests(6, max_new_tokens=3)
+    backend = HuggingFaceBackend(lm, name="tiny", decoder="dare-strict")
+    responses = generate(asked, None, backend, progress=False)
+    assert [(r.text, r.finish) for r in responses] == [reference(lm, request) for request in asked]
+    assert {tuple(r.meta.items()) for r in responses} == {(("decoder", "dare-strict"),)}
+
+
+def test_answers_of_the_store_are_drafted_from(lm):
+    asked = requests(8, max_new_tokens=60)
+    cold = HuggingFaceBackend(lm, name="tiny", decoder="dare")
+    old = generate(asked, None, cold, progress=False)
+    assert len(cold.decoders["p"].pool) == 8
+    warm = HuggingFaceBackend(lm, name="tiny", decoder="dare-strict", drafts_from=old)
+    greedy = texts(HuggingFaceBackend(lm, name="tiny"), asked)
+    assert texts(warm, asked) == greedy
+    assert warm.decoders["p"].counts.passes < cold.decoders["p"].counts.passes
+    assert len(warm.decoders["p"].pool) == 16
+
+
 def test_what_a_model_reads(lm):
     model, tokenizer = tiny_lm.build()
     request = Request("p", "SYS", "ASK")
@@ -115,6 +135,12 @@ def test_mistakes_are_named(lm, tmp_path):
         HuggingFaceBackend(lm)
     with pytest.raises(UserError, match="parameter batch_size must be at least 1, not 0"):
         HuggingFaceBackend(lm, name="tiny", batch_size=0)
+    with pytest.raises(UserError, match="must be 1 with this decoder, not 4"):
+        HuggingFaceBackend(lm, name="tiny", decoder="dare", batch_size=4)
+    with pytest.raises(UserError, match=r"decoder.*'DARE'"):
+        HuggingFaceBackend(lm, name="tiny", decoder="DARE")
+    with pytest.raises(UserError, match="asks for sampling"):
+        texts(HuggingFaceBackend(lm, name="tiny", decoder="dare"), requests(1, temperature=1.0))
     with pytest.raises(UserError, match=r"language model .*nothing.* could not be loaded"):
         HuggingFaceBackend(str(tmp_path / "nothing"))
 
