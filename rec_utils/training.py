@@ -75,6 +75,10 @@ class Objective:
     #: (labels, sigmoid of what the model returns) -> scores by name; the first one chooses the epoch
     scores: Callable[[np.ndarray, np.ndarray], Mapping[str, float]] = click_scores
     higher_is_better: bool = False  #: of the first score
+    #: model -> scores by name, in place of `scores` on validation samples; it must not draw from torch's
+    #: global generator
+    validate: Callable[[nn.Module], Mapping[str, float]] | None = None
+    every: int = 1  #: epochs from one `validate` to the next; the last epoch is always validated
 
 
 CLICKS = Objective(binary_cross_entropy_with_logits)
@@ -101,7 +105,8 @@ def fit(
 ) -> FitResult:
     """Train `model` in place and leave in it the weights of the best epoch on the validation samples.
 
-    Without validation samples all epochs run, and the weights are those of the last.
+    Without validation samples all epochs run, and the weights are those of the last, unless the objective
+    validates the model by itself: then the best epoch is chosen among those that it looked at.
 
     The optimiser is Adam with fused steps. For clicks, the default `objective`, the loss is binary
     cross-entropy, and the epoch with the lowest validation LogLoss is the best. The same model, samples and
@@ -159,6 +164,10 @@ def fit(
                     f"The loss is not finite in epoch {epoch} at learning rate {config.lr:g}; lower lr."
                 )
             scores = {} if valid is None else objective.scores(valid.label.cpu().numpy(), predicted)
+            if objective.validate and (epoch % objective.every == 0 or epoch == config.max_epochs):
+                model.eval()
+                with torch.no_grad():
+                    scores = objective.validate(model)
             epochs.append(
                 {
                     "train_loss": train_loss,
@@ -169,13 +178,13 @@ def fit(
             if after_epoch:
                 epochs[-1] |= after_epoch(model)
             steps_bar.set_postfix(epoch=epoch, **{name: f"{value:.4f}" for name, value in scores.items()})
-            chosen_by = epoch
+            chosen_by = -math.inf if objective.validate else epoch
             if scores:
                 chosen_by = next(iter(scores.values())) * (1 if objective.higher_is_better else -1)
             if chosen_by > best:
                 best, best_epoch = chosen_by, epoch
                 best_weights = {name: value.clone() for name, value in model.state_dict().items()}
-            elif epoch - best_epoch >= config.patience:
+            elif scores and epoch - best_epoch >= config.patience:
                 break
         steps_bar.total = steps_bar.n  # an early stop is a full bar, too
     model.load_state_dict(best_weights)

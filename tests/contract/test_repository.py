@@ -66,7 +66,18 @@ LAYERS = (
         "ranking",
         "sequences",
     },
-    {"ctr", "ctr_model", "field_task", "rerank", "sequential", "collaborative", "baselines", "knowledge"},
+    {
+        "ctr",
+        "ctr_model",
+        "field_task",
+        "rerank",
+        "rerank_model",
+        "rerank_baselines",
+        "sequential",
+        "collaborative",
+        "baselines",
+        "knowledge",
+    },
     {"papers", "widgets"},
 )
 WITHOUT_TORCH = 2  #: layers, besides the tools
