@@ -89,6 +89,12 @@ class CTRSamples(Samples):
         return self.item_fields.shape[1] + 1 if self.history_length else 0
 
     @property
+    def field_ids(self) -> list[Tensor]:
+        """The ids that occur in each kind of field: the item's, the rating, the user's."""
+        of_users = () if self.user_fields is None else self.user_fields.T
+        return [column.unique() for column in (*self.item_fields.T, self.rating_ids, *of_users)]
+
+    @property
     def item_row(self) -> Tensor:
         """[N] row of every sample's candidate item."""
         return self.sequence[self.position]

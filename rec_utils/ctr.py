@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rec_utils.batches import Batch, CTRSamples
-from rec_utils.ctr_model import CTRModel, FieldModel, HistoryModel, Inputs
+from rec_utils.batches import Batch
+from rec_utils.ctr_model import CTRModel, FieldModel, Fields, HistoryModel, Inputs
 from rec_utils.interactions import (
     CIN,
     Bilinear,
@@ -269,7 +269,7 @@ def takes_dropout(name: str) -> bool:
 
 
 def build(
-    name: str, samples: CTRSamples, *, dense_dim: int = 0, embed_dim: int = 32, seed: int = 0, **kw: Any
+    name: str, samples: Fields, *, dense_dim: int = 0, embed_dim: int = 32, seed: int = 0, **kw: Any
 ) -> CTRModel:
     """The model `name` for the fields and ids of `samples`, initialised from `seed` alone.
 
@@ -297,14 +297,13 @@ def build(
     return model
 
 
-def initialise(model: nn.Module, samples: CTRSamples) -> None:
+def initialise(model: nn.Module, samples: Fields) -> None:
     """Xavier-normal weights and zero biases of linear layers and tables, as in KAR.
 
     KAR has a table for each kind of field, and Xavier's standard deviation depends on the shape of the
     table. So in the shared table every field gets the one that a table of its own would have.
     """
-    of_users = () if samples.user_fields is None else samples.user_fields.T
-    fields = [column.unique() for column in (*samples.item_fields.T, samples.rating_ids, *of_users)]
+    fields = samples.field_ids
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_normal_(module.weight)

@@ -7,13 +7,34 @@ an item, and its rating), d `embed_dim`; M fields in all: F, S and the dense one
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rec_utils.batches import Batch, CTRSamples
+from rec_utils.batches import Batch
 from rec_utils.errors import UserError
+
+
+class Fields(Protocol):
+    """What samples tell a model about their ids, which index one table; id 0 is padding."""
+
+    @property
+    def n_ids(self) -> int:
+        """Size of the table, padding included."""
+
+    @property
+    def n_fields(self) -> int:
+        """Fields of a candidate, those of its user included."""
+
+    @property
+    def n_step_fields(self) -> int:
+        """Fields of a history step; 0 without a history."""
+
+    @property
+    def field_ids(self) -> list[Tensor]:
+        """The ids that occur in each kind of field."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +48,7 @@ class Inputs:
     embed_dim: int  #: d
 
     @classmethod
-    def of(cls, samples: CTRSamples, dense_dim: int, embed_dim: int) -> Inputs:
+    def of(cls, samples: Fields, dense_dim: int, embed_dim: int) -> Inputs:
         """Those of a model for `samples`."""
         return cls(samples.n_fields, samples.n_step_fields, samples.n_ids, dense_dim, embed_dim)
 

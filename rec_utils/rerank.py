@@ -1,9 +1,9 @@
-"""Re-ranking models: scores of all candidates of a list at once, as in KAR's experiments.
+"""Re-ranking models: scores of all candidates of a list at once, as in KAR's experiments and beyond.
 
-`build(name, lists)` makes any of `MODELS`; each maps a batch of lists, and optionally dense
-[B, n, dense_dim] such as KAR's [a_u ; a_i] of every candidate, to scores [B, n]. A candidate enters as
-x_j = [embeddings of its fields ; dense_j]. The structures are those of KAR's code, which shortens the
-papers'; each class says where.
+`build(name, lists)` makes any of `ALL`; each maps a batch of lists, and optionally dense [B, n, dense_dim]
+such as KAR's [a_u ; a_i] of every candidate, to scores [B, n]. A candidate enters as
+x_j = [embeddings of its fields ; dense_j]. The structures of `MODELS` are those of KAR's code, which shortens
+the papers'; each class says where. Those of `rerank_baselines` follow LibRerank.
 
 `objective(name)` is what `training.fit` needs: the model's loss, and the choice of the epoch by MAP@5 of
 the validation lists. KAR takes MAP@5, too, but of the test lists.
@@ -14,76 +14,37 @@ Shapes: B lists, n candidates, L history steps, d `embed_dim`, D width of x_j.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from rec_utils.ctr import HIDDEN, Inputs, initialise
+from rec_utils.ctr import HIDDEN, initialise
+from rec_utils.ctr_model import Inputs
 from rec_utils.errors import UserError
 from rec_utils.layers import MLP, masked_softmax, padding_last
 from rec_utils.metrics import hit_count_at_k, map_at_k, ndcg_at_k
-from rec_utils.rerank_lists import ListBatch, Lists
+from rec_utils.rerank_baselines import GSF, Seq2Slate, miDNN
+from rec_utils.rerank_lists import ListBatch
+from rec_utils.rerank_model import (
+    HEADS,
+    STATE_DIM,
+    ListFields,
+    Reranker,
+    attention_loss,
+    item_loss,
+    map5,
+    padded,
+    tapered,
+    width_for,
+)
 from rec_utils.settings import check_choice
 from rec_utils.training import Objective
 
 #: Where KAR's tables cut the lists.
 CUTS = (1, 3, 5, 7)
-#: Width of DLCM's and MIR's recurrent states.
-STATE_DIM = 64
-#: Heads of every self-attention.
-HEADS = 2
-
-
-def item_loss(scores: Tensor, label: Tensor) -> Tensor:
-    """Mean binary cross-entropy of every candidate's logit; scores and label [B, n]."""
-    return F.binary_cross_entropy_with_logits(scores, label)
-
-
-def attention_loss(scores: Tensor, label: Tensor, temperature: float = 0.5) -> Tensor:
-    """Attention rank loss (Ai et al., SIGIR 2018, section 4.3) as in KAR's code; scores and label [B, n].
-
-    Scores and labels become distributions over the list, p_j = t(x_j) / sum_k t(x_k) with t(x) =
-    exp(x / temperature) where x > 0 and 0 elsewhere. The loss is the mean of the binary cross-entropy
-    between p(label)_j and p(scores)_j. A list without a positive label has p(label) = 0, and a candidate
-    with a score of 0 or less gets no gradient.
-    """
-    return F.binary_cross_entropy(_distribution(scores, temperature), _distribution(label, temperature))
-
-
-def _distribution(x: Tensor, temperature: float) -> Tensor:
-    positive = x > 0
-    highest = x.detach().amax(dim=1, keepdim=True)  # shifting all x of a list changes no ratio
-    weight = torch.where(positive, torch.exp((x - highest) / temperature), 0)
-    return weight / weight.sum(1, keepdim=True).clamp(min=1e-20)
-
-
-class Reranker(nn.Module):
-    """One table of embeddings for all ids, and the candidates looked up in it.
-
-    A model implements `_scores(batch, x)` for candidates x [B, n, D].
-    """
-
-    loss = staticmethod(item_loss)
-
-    def __init__(self, inputs: Inputs) -> None:
-        super().__init__()
-        self.inputs = inputs
-        self.width = inputs.item_dim + inputs.dense_dim
-        self.embedding = nn.Embedding(inputs.n_ids, inputs.embed_dim, padding_idx=0)
-
-    def forward(self, batch: ListBatch, dense: Tensor | None = None) -> Tensor:
-        """Scores [B, n] of a batch, given dense [B, n, dense_dim] if the model was built with it."""
-        items = self.embedding(batch.item).flatten(2)
-        columns = 0 if dense is None else dense.shape[2]
-        if columns != self.inputs.dense_dim:
-            raise UserError(f"dense has {columns} columns, not dense_dim={self.inputs.dense_dim}")
-        return self._scores(batch, items if dense is None else torch.cat([items, dense], dim=2))
-
-    def _scores(self, batch: ListBatch, x: Tensor) -> Tensor:
-        raise NotImplementedError
 
 
 class DLCM(Reranker):
@@ -95,17 +56,22 @@ class DLCM(Reranker):
     cross-entropy of each item (KAR's softmax of two logits is a sigmoid of their difference).
     """
 
-    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
+    def __init__(self, inputs: Inputs, *, width: int = STATE_DIM, dropout: float = 0.0) -> None:
         super().__init__(inputs)
-        self.reader = nn.GRU(self.width, STATE_DIM, batch_first=True)
-        self.norm = nn.BatchNorm1d(STATE_DIM)
-        self.context = nn.Sequential(nn.Linear(STATE_DIM, STATE_DIM), nn.Tanh(), nn.Dropout(dropout))
-        self.out = nn.Linear(STATE_DIM, 1)
+        self.reader = nn.GRU(self.width, width, batch_first=True)
+        self.norm = nn.BatchNorm1d(width)
+        self.context = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Dropout(dropout))
+        self.out = nn.Linear(width, 1)
 
     def _scores(self, batch: ListBatch, x: Tensor) -> Tensor:
         states, _ = self.reader(x)
-        states = self.norm(states.flatten(0, 1)).view_as(states)
-        return self.out(states * self.context(states[:, -1:])).squeeze(2)
+        if batch.real is None:
+            states = self.norm(states.flatten(0, 1)).view_as(states)
+            last = states[:, -1:]
+        else:  # padding stands last, and is in no average
+            states = torch.zeros_like(states).index_put((batch.real,), self.norm(states[batch.real]))
+            last = states[torch.arange(len(states)), batch.real.sum(1) - 1][:, None]
+        return self.out(states * self.context(last)).squeeze(2)
 
 
 class SetRank(Reranker):
@@ -117,13 +83,13 @@ class SetRank(Reranker):
 
     loss = staticmethod(attention_loss)
 
-    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
+    def __init__(self, inputs: Inputs, *, width: int = HIDDEN[0], dropout: float = 0.0) -> None:
         super().__init__(inputs)
         self.attention = nn.MultiheadAttention(self.width, HEADS, batch_first=True)
-        self.final = MLP(2 * self.width, HIDDEN, 1, dropout=dropout)
+        self.final = MLP(2 * self.width, tapered(width), 1, dropout=dropout)
 
     def _scores(self, batch: ListBatch, x: Tensor) -> Tensor:
-        context, _ = self.attention(x, x, x, need_weights=False)
+        context, _ = self.attention(x, x, x, padded(batch), need_weights=False)
         return self.final(torch.cat([context, x], dim=2)).squeeze(2)
 
 
@@ -137,8 +103,10 @@ class PRM(SetRank):
 
     loss = staticmethod(item_loss)
 
-    def __init__(self, inputs: Inputs, n_candidates: int, *, dropout: float = 0.0) -> None:
-        super().__init__(inputs, dropout=dropout)
+    def __init__(
+        self, inputs: Inputs, n_candidates: int, *, width: int = HIDDEN[0], dropout: float = 0.0
+    ) -> None:
+        super().__init__(inputs, width=width, dropout=dropout)
         self.position = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_candidates, self.width)))
 
     def _scores(self, batch: ListBatch, x: Tensor) -> Tensor:
@@ -167,15 +135,26 @@ class SetToList(nn.Module):
         self.of_set = nn.Linear(v_dim, v_dim, bias=False)  # W_v
         self.of_list = nn.Linear(v_dim, q_dim, bias=False)  # W_q
 
-    def forward(self, v: Tensor, q: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Candidates [B, n, v d] and history [B, n, q d], both as each candidate attends to them."""
+    def forward(
+        self, v: Tensor, q: Tensor, mask: Tensor, padded: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Candidates [B, n, v d] and history [B, n, q d], both as each candidate attends to them.
+
+        Args:
+            v: candidates [B, n, v d], zeros in padding.
+            q: history [B, L, q d].
+            mask: [B, L] True where a step is real.
+            padded: [B, n] True where a candidate is padding; None if all are real.
+        """
         fields = v.unflatten(2, (-1, self.dim)).transpose(2, 3)
         features = self.features(self.pairs(fields).transpose(2, 3)).flatten(2)
         affinity = torch.tanh(q @ (self.items(v) + features).transpose(1, 2)) * mask[..., None]
         among_set, to_list = v @ self.of_set(v).transpose(1, 2), self.of_list(v) @ q.transpose(1, 2)
-        of_set = torch.tanh(among_set + to_list @ affinity).softmax(dim=2)
+        of_set = torch.tanh(among_set + to_list @ affinity)
+        if padded is not None:
+            of_set = of_set.masked_fill(padded[:, None], -torch.inf)
         of_list = torch.tanh(to_list + among_set @ affinity.transpose(1, 2))
-        return of_set @ v, masked_softmax(of_list, mask[:, None]) @ q
+        return of_set.softmax(dim=2) @ v, masked_softmax(of_list, mask[:, None]) @ q
 
 
 class MIR(Reranker):
@@ -186,7 +165,7 @@ class MIR(Reranker):
     no decay of the history by its age. KAR's code gives MIR the knowledge nowhere; here it is part of x_j.
     """
 
-    def __init__(self, inputs: Inputs, *, dropout: float = 0.0) -> None:
+    def __init__(self, inputs: Inputs, *, width: int = HIDDEN[0], dropout: float = 0.0) -> None:
         super().__init__(inputs)
         dim = inputs.embed_dim
         if inputs.dense_dim % dim or STATE_DIM % dim:
@@ -198,7 +177,7 @@ class MIR(Reranker):
         self.attention = nn.MultiheadAttention(self.width, HEADS, batch_first=True)
         self.reader = nn.GRU(inputs.step_dim, STATE_DIM, batch_first=True)
         self.set_to_list = SetToList(2 * self.width // dim, step_dim // dim, dim)
-        self.final = MLP(3 * self.width + 2 * step_dim, HIDDEN, 1, dropout=dropout)
+        self.final = MLP(3 * self.width + 2 * step_dim, tapered(width), 1, dropout=dropout)
 
     def _scores(self, batch: ListBatch, x: Tensor) -> Tensor:
         history, mask = padding_last(batch.history, batch.mask)
@@ -206,41 +185,62 @@ class MIR(Reranker):
         states, _ = self.reader(steps)
         q = torch.cat([steps, states], dim=2) * mask[..., None]
         mean = q.sum(1, keepdim=True) / mask.sum(1).clamp(min=1)[:, None, None]
-        context, _ = self.attention(x, x, x, need_weights=False)
-        v, met = self.set_to_list(torch.cat([x, context], dim=2), q, mask)
+        context, _ = self.attention(x, x, x, padded(batch), need_weights=False)
+        v = torch.cat([x, context], dim=2)
+        v, met = self.set_to_list(
+            v if batch.real is None else v * batch.real[..., None], q, mask, padded(batch)
+        )
         return self.final(torch.cat([v, met, x, mean.expand(-1, x.shape[1], -1)], dim=2)).squeeze(2)
 
 
+#: Those of KAR's experiments.
 MODELS: dict[str, type[Reranker]] = {model.__name__: model for model in (DLCM, PRM, SetRank, MIR)}
+ALL: dict[str, type[Reranker]] = MODELS | {model.__name__: model for model in (GSF, miDNN, Seq2Slate)}
 
 
 def build(
-    name: str, lists: Lists, *, dense_dim: int = 0, embed_dim: int = 32, seed: int = 0, **kw: Any
+    name: str, lists: ListFields, *, dense_dim: int = 0, embed_dim: int = 32, seed: int = 0, **kw: Any
 ) -> Reranker:
     """The model `name` for the candidates of `lists`, initialised from `seed` alone; see `ctr.build`.
 
     Raises:
-        UserError: for an unknown model, or a dense_dim that MIR cannot take.
+        UserError: for an unknown model or parameter, or a dense_dim that MIR cannot take.
     """
-    model_class = MODELS[check_choice("re-ranking model", name, list(MODELS))]
-    if "n_candidates" in inspect.signature(model_class).parameters:
+    model_class = ALL[check_choice("re-ranking model", name, list(ALL))]
+    known = list(inspect.signature(model_class).parameters)[1:]
+    for parameter in kw:
+        check_choice(f"{name} parameter", parameter, known)
+    if "n_candidates" in known:
         kw["n_candidates"] = lists.n_candidates
-    inputs = Inputs.of(lists.start, dense_dim, embed_dim)
+    inputs = Inputs.of(lists, dense_dim, embed_dim)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = model_class(inputs, **kw)
-        initialise(model, lists.start)
+        initialise(model, lists)
     return model
 
 
 def objective(name: str) -> Objective:
     """The loss of the model `name`, and the choice of the epoch by MAP@5 of the validation lists."""
-    loss = MODELS[check_choice("re-ranking model", name, list(MODELS))].loss
-    return Objective(loss, _map5, higher_is_better=True)
+    loss = ALL[check_choice("re-ranking model", name, list(ALL))].loss
+    return Objective(loss, map5, higher_is_better=True)
 
 
-def _map5(label: np.ndarray, score: np.ndarray) -> dict[str, float]:
-    return {"map5": float(map_at_k(label, score, 5).mean())}
+def equal_budgets(
+    names: Iterable[str], lists: ListFields, budget: int, *, embed_dim: int = 32
+) -> dict[str, dict[str, int]]:
+    """Settings for `build` with which every model has about `budget` parameters outside the embeddings.
+
+    Args:
+        names: of models in `ALL`.
+        lists: for which they are built.
+        budget: parameters of each model; a model of the smallest or largest width may miss it.
+        embed_dim: width d of an embedding, the same for all.
+    """
+    return {
+        name: {"width": width_for(lambda w, m=name: build(m, lists, embed_dim=embed_dim, width=w), budget)}
+        for name in names
+    }
 
 
 def list_scores(label: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray]:

@@ -20,8 +20,17 @@ from rec_utils.samples import CTRTask
 
 
 @dataclass(frozen=True)
+class PastLists:
+    """The m lists that each user saw before the one to re-rank, the oldest first, with h places each."""
+
+    item: Tensor  #: [B, m, h, Fi] ids of the items' fields; 0 where nothing was shown
+    clicked: Tensor  #: [B, m, h] bool
+    real: Tensor  #: [B, m, h] True where an item was shown
+
+
+@dataclass(frozen=True)
 class ListBatch:
-    """One batch of B lists of n candidates with F item fields, and a history of L steps a list."""
+    """One batch of B lists of n candidates with F fields, and a history of L steps a list."""
 
     item: Tensor  #: [B, n, F] ids of each candidate's fields (item id first)
     history: Tensor  #: [B, L, F + 1] as in `batches.Batch`
@@ -29,6 +38,8 @@ class ListBatch:
     user_row: Tensor  #: [B]
     item_row: Tensor  #: [B, n] row of each candidate in per-item tables
     label: Tensor  #: [B, n] 0. or 1.
+    real: Tensor | None = None  #: [B, n] False in padding, which stands last; None if every candidate is real
+    past: PastLists | None = None  #: the earlier lists of each user, where they are known
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,26 @@ class Lists(Samples):
     def user_row(self) -> Tensor:
         """[N] user of every list."""
         return self.start.user_row
+
+    @property
+    def n_ids(self) -> int:
+        """Size of the shared embedding table, padding included."""
+        return self.start.n_ids
+
+    @property
+    def n_fields(self) -> int:
+        """Fields F of a candidate."""
+        return self.start.n_fields
+
+    @property
+    def n_step_fields(self) -> int:
+        """Fields of a history step; 0 without a history."""
+        return self.start.n_step_fields
+
+    @property
+    def field_ids(self) -> list[Tensor]:
+        """The ids that occur in each kind of field."""
+        return self.start.field_ids
 
     @property
     def n_candidates(self) -> int:

@@ -1,5 +1,6 @@
 """Every re-ranking model: what may not change a score, what it computes, and what it can learn."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +12,15 @@ from torch import nn
 from rec_utils import rerank
 from rec_utils.errors import UserError
 from rec_utils.metrics import map_at_k
+from rec_utils.rerank_baselines import pointer_loss, softmax_loss
 from rec_utils.rerank_lists import Lists
+from rec_utils.rerank_model import n_parameters, width_for
 from rec_utils.training import TrainConfig, fit, predict
 
 DIM, N = 8, 6
-every_model = pytest.mark.parametrize("name", list(rerank.MODELS))
+every_model = pytest.mark.parametrize("name", list(rerank.ALL))
+#: Models to which the order of the candidates means nothing.
+BLIND = ("SetRank", "MIR", "GSF", "miDNN")
 
 
 def random_lists(n_candidates=N, seed=0, **kw):
@@ -67,7 +72,7 @@ def test_scores_follow_the_candidates_where_the_model_is_blind_to_their_order(na
         scores = model(batch, dense).gather(1, order)
         again = model(permuted, dense.gather(1, order[..., None].expand_as(dense)))
     difference = (scores - again).abs().max()
-    assert difference < 1e-4 if name in ("SetRank", "MIR") else difference > 1e-2
+    assert difference < 1e-4 if name in BLIND else difference > 1e-2
 
 
 @every_model
@@ -98,6 +103,35 @@ def test_a_list_is_scored_alone(name):
             [model(lists.batch(torch.tensor([i])), dense[i : i + 1]) for i in range(len(lists))]
         )
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+@every_model
+@pytest.mark.parametrize("training", [False, True])
+def test_padded_candidates_change_no_score_and_no_loss(name, training):
+    lists, long = random_lists(), random_lists(N + 3)
+    model = lively(name, long, dense_dim=0, dropout=0.0).train(training)
+    batch = all_of(lists)
+    real = (torch.arange(N + 3) < N).expand(len(lists), -1)
+    widened = replace(
+        batch,
+        **{key: nn.functional.pad(getattr(batch, key), (0, 3)) for key in ("item_row", "label")},
+        item=nn.functional.pad(batch.item, (0, 0, 0, 3)),
+        real=real,
+    )
+    with torch.no_grad():
+        again = model(widened)
+        if name == "PRM":
+            model.position = nn.Parameter(model.position[:N])
+        scores = model(batch)
+    if name == "Seq2Slate" and training:
+        assert (again[:, :, N:] == -torch.inf).all()
+        torch.testing.assert_close(again[:, :N, :N], scores, rtol=1e-4, atol=1e-4)
+    else:
+        assert (again[:, N:] == -torch.inf).all()
+        torch.testing.assert_close(again[:, :N], scores, rtol=1e-4, atol=1e-4)
+    if training:
+        loss, same = model.loss(scores, batch.label), model.loss(again, widened.label)
+        torch.testing.assert_close(same, loss, rtol=1e-4, atol=1e-4)
 
 
 @every_model
@@ -132,6 +166,36 @@ def test_weights_come_from_the_seed_alone(name):
     assert not torch.equal(one.embedding.weight, other.embedding.weight)
 
 
+@every_model
+def test_equal_budgets_give_models_of_about_one_size(name):
+    lists = random_lists(10)
+    budget = 60_000
+    settings = rerank.equal_budgets(rerank.ALL, lists, budget, embed_dim=DIM)[name]
+    assert set(settings) == {"width"}
+    size = n_parameters(rerank.build(name, lists, embed_dim=DIM, **settings))
+    assert abs(size - budget) < 0.02 * budget
+    for step in (-1, 1):  # no other width comes nearer
+        other = rerank.build(name, lists, embed_dim=DIM, width=settings["width"] + step)
+        assert abs(n_parameters(other) - budget) >= abs(size - budget)
+
+
+def test_the_size_of_a_model_leaves_out_the_table_of_embeddings():
+    lists = random_lists()
+    model = rerank.build("DLCM", lists, embed_dim=DIM, width=5)
+    gru, norm, context, out = 3 * 5 * (2 * DIM + 5 + 2), 10, 30, 6
+    assert n_parameters(model) == gru + norm + context + out
+
+
+@pytest.mark.parametrize(("budget", "width"), [(0, 2), (20, 2), (21, 2), (39, 4), (41, 4), (10_000, 64)])
+def test_the_width_found_is_a_multiple_of_the_step(budget, width):
+    def build(width):
+        model = nn.Module()
+        model.embedding, model.layer = nn.Embedding(3, 3), nn.Linear(9, width)
+        return model
+
+    assert width_for(build, budget, step=2, most=64) == width
+
+
 def test_wrong_parts_are_refused():
     lists = random_lists()
     with pytest.raises(UserError, match="dense has 3 columns, not dense_dim=16"):
@@ -140,6 +204,8 @@ def test_wrong_parts_are_refused():
         rerank.build("MIR", lists, dense_dim=12, embed_dim=DIM)
     with pytest.raises(UserError, match="did you mean 'SetRank'"):
         rerank.build("Setrank", lists)
+    with pytest.raises(UserError, match="PRM parameter 'widht' is not"):
+        rerank.build("PRM", lists, widht=3)
 
 
 # Formulas
@@ -227,6 +293,87 @@ def test_the_attention_loss_is_finite_whatever_the_scores(scores, label):
     loss.backward()
     assert loss.isfinite() and scores.grad.isfinite().all()
     assert not scores.grad[scores <= 0].any()
+
+
+def test_gsf_is_the_mean_over_the_groups_that_a_candidate_is_in():
+    lists = random_lists()
+    batch = all_of(lists)
+    for size in (1, 2, 3):
+        model = lively("GSF", lists, dense_dim=0, group_size=size)
+        with torch.no_grad():
+            x = model.embedding.weight[batch.item].flatten(2)[0]
+            found = [[] for _ in range(N)]
+            for group in itertools.permutations(range(N), size):
+                for member, score in zip(group, model.score(x[list(group)].flatten()), strict=True):
+                    found[member].append(score)
+            expected = torch.stack([torch.stack(scores).mean() for scores in found])
+            torch.testing.assert_close(model(batch)[0], expected)
+
+
+def test_midnn_reads_the_place_of_each_value_in_the_range_of_its_list():
+    lists = random_lists()
+    model, batch = lively("miDNN", lists, dense_dim=0), all_of(lists)
+    batch = replace(batch, item=torch.cat([batch.item[..., :1], torch.full_like(batch.item[..., 1:], 31)], 2))
+    told = []
+    model.score.register_forward_pre_hook(lambda _, given: told.append(given[0]))
+    with torch.no_grad():
+        model(batch)
+        x = model.embedding.weight[batch.item].flatten(2)
+    scaled = (x - x.amin(1, keepdim=True)) / (x.amax(1, keepdim=True) - x.amin(1, keepdim=True))
+    assert scaled[..., DIM:].isnan().all()  # the second field is the same in the whole list
+    torch.testing.assert_close(told[0], torch.cat([x, scaled.nan_to_num()], dim=2))
+
+
+def test_seq2slate_equals_its_formula():
+    lists = random_lists()
+    model, batch = lively("Seq2Slate", lists, dense_dim=0), all_of(lists)
+    with torch.no_grad():
+        x = model.embedding.weight[batch.item].flatten(2)
+        scores, steps = model(batch), model.train()(batch)
+        for row in (0, 7, 20):
+            encoded, (h, c) = model.encoder(x[row])
+            read, left = model.begin, list(range(N))
+            for step in range(N):
+                h, c = model.decoder(read[None], (h, c))
+                logit = {
+                    j: model.point[2](
+                        torch.tanh(model.of_encoded(encoded[j]) + model.of_state(h[0]))
+                    ).squeeze()
+                    for j in left
+                }
+                best = max(left, key=logit.get)
+                for j in range(N):
+                    torch.testing.assert_close(steps[row, step, j], logit.get(j, torch.tensor(-torch.inf)))
+                assert scores[row, best] == -step
+                left.remove(best)
+                read = x[row, best]
+
+
+def test_the_softmax_loss_by_hand():
+    scores = torch.tensor([[1.0, 2.0, -torch.inf], [0.5, 0.0, 1.0], [3.0, 2.0, 1.0]])
+    label = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    first = -np.log(np.exp(2) / np.exp([1, 2]).sum())
+    second = -np.log(np.exp([0.5, 1]) / np.exp([0.5, 0, 1]).sum()).mean()
+    assert softmax_loss(scores, label).item() == pytest.approx((first + second) / 3, rel=1e-5)
+
+
+def test_the_pointer_loss_by_hand():
+    gone = -torch.inf
+    steps = torch.tensor([[[1.0, 2.0, 0.0], [1.0, gone, 0.5], [gone, gone, 3.0]]])
+    label = torch.tensor([[1.0, 1.0, 0.0]])
+    first = -np.log(np.exp([1, 2]) / np.exp([1, 2, 0]).sum()).mean()
+    second = -np.log(np.exp(1) / np.exp([1, 0.5]).sum()) / np.log2(3)  # one click is left; then none
+    assert pointer_loss(steps, label).item() == pytest.approx(first + second, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["DLCM", "SetRank", "GSF", "Seq2Slate"])
+def test_gradients_are_finite_beside_padding(name):
+    lists = random_lists()
+    batch = replace(all_of(lists), real=(torch.arange(N) < 2).expand(len(lists), -1))
+    batch = replace(batch, label=batch.label * batch.real)
+    model = rerank.build(name, lists, embed_dim=DIM).train()
+    model.loss(model(batch), batch.label).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 # Learning
