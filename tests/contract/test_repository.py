@@ -50,7 +50,7 @@ TOP_FILES = {
 #: results and start processes: they use the first two layers only, and no layer uses them.
 LAYERS = (
     {"errors", "files", "settings", "progress"},
-    {"data", "dialogues", "splits", "metrics", "stats", "clustering"},
+    {"data", "dialogues", "splits", "metrics", "stats", "clustering", "list_log"},
     {
         "batches",
         "layers",
@@ -62,6 +62,7 @@ LAYERS = (
         "crossfit",
         "holdout",
         "rerank_lists",
+        "history_lists",
         "implicit",
         "ranking",
         "sequences",
@@ -73,6 +74,7 @@ LAYERS = (
         "rerank",
         "rerank_model",
         "rerank_baselines",
+        "initial_rankers",
         "sequential",
         "collaborative",
         "baselines",
