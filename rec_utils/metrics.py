@@ -146,6 +146,68 @@ def hit_count_at_k(label: ArrayLike, score: ArrayLike, k: int) -> np.ndarray:
     return (top > 0).sum(1).astype(np.float64)
 
 
+def position_propensity(clicked: ArrayLike, category: ArrayLike, *, smoothing: float = 1.0) -> np.ndarray:
+    """Clicks of each category at each place of logged lists, relative to those at the first: [C, h].
+
+    MIR (Xi et al., CIKM 2022) corrects clicks by it for where an item stood. Its code smooths with 1e-6
+    clicks, with which a category without a click at the first place counts a million times.
+
+    Args:
+        clicked: [T, h] in the order shown; padding is not clicked.
+        category: [T, h] whole numbers below C.
+        smoothing: clicks added to each category and place.
+    """
+    clicked, category = np.asarray(clicked, dtype=np.float64), np.asarray(category)
+    if clicked.ndim != 2 or clicked.shape != category.shape:
+        raise UserError(f"Clicks {clicked.shape} and categories {category.shape} are not of one shape.")
+    counts = np.full((category.max() + 1, clicked.shape[1]), float(smoothing))
+    np.add.at(counts, (category, np.arange(clicked.shape[1])), clicked)
+    return counts / counts[:, :1]
+
+
+def utility_at_k(
+    label: ArrayLike,
+    score: ArrayLike,
+    k: int,
+    *,
+    place: ArrayLike,
+    category: ArrayLike,
+    propensity: ArrayLike,
+) -> np.ndarray:
+    """Clicks in the first k places of each list, corrected for where the items stood [n_lists].
+
+    MIR's utility: a click on an item of category c that moves from place i to place j counts
+    propensity[c, j] / propensity[c, i].
+
+    Args:
+        label: [n_lists, n] 1 for a click.
+        score: [n_lists, n].
+        k: cut.
+        place: [n_lists, n] where each candidate stood when it was shown, from 0.
+        category: [n_lists, n] rows of `propensity`.
+        propensity: [C, n], see `position_propensity`.
+    """
+    order, top, _ = _ranking(label, score, k)
+    category, place = (np.take_along_axis(np.asarray(of), order, axis=1) for of in (category, place))
+    propensity = np.asarray(propensity)
+    return (top * propensity[category, np.arange(k)] / propensity[category, place]).sum(1)
+
+
+def expected_clicks_at_k(
+    attraction: ArrayLike, score: ArrayLike, k: int, examination: ArrayLike
+) -> np.ndarray:
+    """Expected clicks in the first k places of each re-ranked list, where the truth is known [n_lists].
+
+    Args:
+        attraction: [n_lists, n] probability of a click by a user who looks at the candidate.
+        score: [n_lists, n].
+        k: cut.
+        examination: [k or more] probability that the user looks at each place.
+    """
+    _, top, _ = _ranking(attraction, score, k)
+    return top @ np.asarray(examination, dtype=np.float64)[:k]
+
+
 def recall_at_k(label: ArrayLike, score: ArrayLike, k: int) -> np.ndarray:
     """Share of each list's positives among the first k places [n_lists]; 0 for a list without a positive."""
     top, label = _ranked_labels(label, score, k)
@@ -202,6 +264,12 @@ def check_samples(label: ArrayLike, score: ArrayLike) -> tuple[np.ndarray, np.nd
 
 def _ranked_labels(label: ArrayLike, score: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(labels in the first k places [n_lists, k], all labels [n_lists, n_candidates]) as float64, checked."""
+    _, top, label = _ranking(label, score, k)
+    return top, label
+
+
+def _ranking(label: ArrayLike, score: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(candidates in the first k places, their labels [n_lists, k] each, all labels), checked."""
     label, score = np.asarray(label, dtype=np.float64), np.asarray(score, dtype=np.float64)
     if label.ndim != 2 or label.shape != score.shape:
         raise UserError(f"Labels {label.shape} and scores {score.shape} are not matrices of one shape.")
@@ -216,4 +284,4 @@ def _ranked_labels(label: ArrayLike, score: ArrayLike, k: int) -> tuple[np.ndarr
         raise UserError("Labels of ranked lists must not be negative.")
     order = np.lexsort((label, -score), axis=1)[:, :k]
     ranked = np.isfinite(np.take_along_axis(score, order, axis=1))
-    return np.take_along_axis(label, order, axis=1) * ranked, label
+    return order, np.take_along_axis(label, order, axis=1) * ranked, label

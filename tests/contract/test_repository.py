@@ -50,7 +50,7 @@ TOP_FILES = {
 #: results and start processes: they use the first two layers only, and no layer uses them.
 LAYERS = (
     {"errors", "files", "settings", "progress"},
-    {"data", "dialogues", "splits", "metrics", "stats", "clustering", "list_log"},
+    {"data", "dialogues", "splits", "metrics", "stats", "clustering", "list_log", "click_world"},
     {
         "batches",
         "layers",

@@ -106,6 +106,60 @@ def test_list_metrics_equal_loops_over_lists(data):
 
 
 @settings(deadline=None)
+@given(lists(), st.data())
+def test_corrected_and_expected_clicks_equal_loops_over_lists(data, more):
+    label, score, k = data
+    n_lists, n = label.shape
+    place = np.array([more.draw(st.permutations(range(n))) for _ in range(n_lists)])
+    category = more.draw(hnp.arrays(np.int64, label.shape, elements=st.integers(0, 2)))
+    propensity = more.draw(hnp.arrays(np.float64, (3, n), elements=st.floats(0.1, 5)))
+    attraction = more.draw(hnp.arrays(np.float64, label.shape, elements=st.sampled_from([0, 0.2, 0.7, 1])))
+    utility, clicks = [], []
+    for row in range(n_lists):
+        order = sorted(range(n), key=lambda i: (-score[row, i], label[row, i]))[:k]
+        ratio = [
+            propensity[category[row, i], new] / propensity[category[row, i], place[row, i]]
+            for new, i in enumerate(order)
+        ]
+        utility.append(sum(label[row, i] * r for i, r in zip(order, ratio, strict=True)))
+        order = sorted(range(n), key=lambda i: (-score[row, i], attraction[row, i]))[:k]
+        clicks.append(sum(attraction[row, i] * propensity[0, new] for new, i in enumerate(order)))
+    # among equal scores and labels any candidate may come first, and they may differ in category and place
+    distinct = [
+        len(set(zip(*pair, strict=True))) == n for pair in zip(score.tolist(), label.tolist(), strict=True)
+    ]
+    found = metrics.utility_at_k(label, score, k, place=place, category=category, propensity=propensity)
+    np.testing.assert_allclose(found[distinct], np.array(utility)[distinct])
+    np.testing.assert_allclose(metrics.expected_clicks_at_k(attraction, score, k, propensity[0]), clicks)
+
+
+def test_utility_of_the_order_shown_is_the_number_of_clicks_and_a_click_moved_up_counts_more():
+    rng = np.random.default_rng(0)
+    clicked, category = rng.random((2000, 5)) < 0.5 / np.arange(1, 6), rng.integers(0, 3, (2000, 5))
+    propensity = metrics.position_propensity(clicked, category)
+    place = np.tile(np.arange(5), (2000, 1))
+    settings = {"place": place, "category": category, "propensity": propensity}
+    shown = metrics.utility_at_k(clicked, -place, 5, **settings)
+    np.testing.assert_allclose(shown, clicked.sum(1))
+    reverse = metrics.utility_at_k(clicked, place, 5, **settings)
+    last = clicked[:, 4] & ~clicked[:, :4].any(1)
+    np.testing.assert_allclose(reverse[last], 1 / propensity[category[last, 4], 4])
+    assert (reverse[last] > 3).all()
+
+
+def test_propensity_equals_a_loop():
+    rng = np.random.default_rng(1)
+    clicked, category = rng.random((30, 4)) < 0.4, rng.integers(0, 3, (30, 4))
+    for smoothing in (1e-6, 2.0):
+        found = metrics.position_propensity(clicked, category, smoothing=smoothing)
+        for c in range(3):
+            counts = [
+                sum(clicked[t, j] for t in range(30) if category[t, j] == c) + smoothing for j in range(4)
+            ]
+            np.testing.assert_allclose(found[c], np.array(counts) / counts[0])
+
+
+@settings(deadline=None)
 @given(lists(ties=False))
 def test_average_precision_of_whole_lists_equals_scikit_learn(data):
     label, score, _ = data
@@ -181,6 +235,7 @@ MISTAKES = {
     "NaN in a list": (lambda: metrics.mrr_at_k([[0, 1]], [[0.1, NAN]], 1), "score of candidate 1 in list 0"),
     "negative grade": (lambda: metrics.ndcg_at_k([[0, -1]], [[0.1, 0.2]], 1), "negative"),
     "divisor": (lambda: metrics.map_at_k([[0, 1]], [[0.1, 0.2]], 1, divide_by="k"), "divide_by 'k'"),
+    "categories": (lambda: metrics.position_propensity([[0, 1]], [[0]]), r"\(1, 2\) and categories \(1, 1\)"),
     "n of distinct-n": (lambda: metrics.distinct_n([["a"]], 0), "n >= 1"),
     "no n-grams": (lambda: metrics.distinct_n([["a"]], 2), "2 tokens"),
 }

@@ -6,7 +6,7 @@ from rec_utils.list_log import ListLog, id_columns
 
 
 def random_log(n_lists=(1, 3, 4, 7, 9), length=5, n_items=30, pad=False, user_fields=False, seed=0):
-    """Lists of random items and clicks, one an hour, of users with `n_lists` each; padded ones of any length."""
+    """Lists of random items and clicks, one an hour, of users with `n_lists` each; padded, of any length."""
     rng = np.random.default_rng(seed)
     user_row = np.repeat(np.arange(len(n_lists)), n_lists)
     shape = (len(user_row), length)
