@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -160,3 +160,41 @@ class ListExplorer:
         user = int(self.task.user_ids[self.lists.user_row[number]])
         table = self.table(number).to_html(index=False, border=0, escape=True)
         return f"<b>List {number}, user {user}</b>{table}"
+
+
+class DecodingExplorer:
+    """One text at a time, as speculative decoding wrote it: which words did a draft bring?
+
+    Args:
+        prompts: what the texts answer.
+        passes: from the number of a prompt to what each pass wrote, as a list of tokens; the last token of a
+            pass is the model's own.
+    """
+
+    def __init__(self, prompts: Sequence[str], passes: Callable[[int], Sequence[Sequence[str]]]) -> None:
+        self.prompts, self.passes = prompts, passes
+
+    def show(self, number: int) -> HTML:
+        """A text as HTML: a bar before each pass, drafted tokens on green."""
+        return HTML(self._html(number))
+
+    def widget(self) -> VBox:
+        """A list of prompts; choosing one writes its text."""
+        options = [(prompt.strip()[:60], number) for number, prompt in enumerate(self.prompts)]
+        choice = Dropdown(options=options, description="prompt")
+        page = Page(self._html(choice.value))
+        choice.observe(lambda change: setattr(page, "value", self._html(change["new"])), names="value")
+        return VBox([choice, page])
+
+    def _html(self, number: int) -> str:
+        if not 0 <= number < len(self.prompts):
+            raise UserError(f"prompt {number} is not one of 0 to {len(self.prompts) - 1}")
+        parts, passes = [], self.passes(number)
+        for *drafted, own in passes:
+            green = f'<span style="background:#cde8d0;color:#000">{escape("".join(drafted))}</span>'
+            parts.append(f'<span style="color:#999">|</span>{green}{escape(own)}')
+        n = sum(map(len, passes))
+        return (
+            f"<b>{escape(self.prompts[number].strip())}</b><p>{''.join(parts)}"
+            f"<p>{n} tokens in {len(passes)} passes"
+        )

@@ -103,6 +103,7 @@ class TreeDecoder:
             raise UserError("parameter grow: there is no pool to add texts to")
         self.pool, self.tree_size, self.verification, self.grow = pool, tree_size, verification, grow
         self.counts = Counts()
+        self.written: list[list[int]] = []  #: token ids that each pass over the last text wrote
 
     def __call__(
         self,
@@ -119,14 +120,15 @@ class TreeDecoder:
         text = input_ids[0].tolist()
         own = self._own(text, model)
         n_prompt, stop = len(text), _Stop(stopping_criteria, input_ids.device)
-        passes = _Passes(model)
-        tree, logits = None, passes.read(input_ids)
+        passes = Passes(model)
+        tree, logits, self.written = None, passes.read(input_ids), []
         while True:
             scores = _processed(logits, tree, text, logits_processor)
             path, following = _walk(scores, tree, self.verification)
             new = [*tree.tokens[path].tolist(), following] if tree else [following]
             done, new = stop(text, new)
             text += new
+            self.written.append(new)
             counts.passes += 1
             if done:
                 break
@@ -159,7 +161,7 @@ class TreeDecoder:
         return OwnText(prompt, vocab_size, self.pool.branch)
 
 
-class _Passes:
+class Passes:
     """Passes of a model over a text and drafts after it, with the cache of what was accepted."""
 
     def __init__(self, model: PreTrainedModel) -> None:
