@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rec_utils import claims, records, stats
 from rec_utils.cards import Card
@@ -17,6 +18,7 @@ def conclude(
     missing: str,
     *free: str,
     pooled: Mapping[str, Interval] | None = None,
+    parts: Mapping[str, int] | None = None,
 ) -> tuple[list[claims.Verdict], int]:
     """Record the numbers of a run, pool them over seeds, and judge the claims of a card by them.
 
@@ -30,6 +32,7 @@ def conclude(
         missing: why a claim without evidence is not testable here.
         free: parameters besides SEED that do not touch these numbers, such as SWEEP.
         pooled: further evidence that holds all seeds already.
+        parts: claims that need so many parts to be judged at all.
 
     Returns:
         The verdicts, and how many seeds they rest on.
@@ -39,7 +42,7 @@ def conclude(
     # a seed may be recorded with and without a sweep: its numbers count once
     others = {r.parameters["SEED"]: r.metrics for r in records.siblings(run, "SEED", *free)}
     others.pop(run.parameters["SEED"], None)
-    evidence: dict[str, Interval | dict[str, Interval] | claims.NotTestable] = {}
+    evidence: dict[str, Any] = {}
     for name, number in numbers.items():
         of_seeds = [number, *(metrics[name] for metrics in others.values() if name in metrics)]
         if isinstance(number, Interval):
@@ -48,13 +51,16 @@ def conclude(
             _file(evidence, name, stats.mean_interval(of_seeds))
     for name, interval in (pooled or {}).items():
         _file(evidence, name, interval)
+    for claim, number in (parts or {}).items():
+        if len(evidence.get(claim, {})) < number:
+            evidence.pop(claim, None)
     testable = [claim.id for claim in card.claims if not claim.not_testable]
     verdicts = claims.check(card, {c: evidence.get(c, claims.NotTestable(missing)) for c in testable})
     run.verdicts(verdicts)
     return verdicts, 1 + len(others)
 
 
-def _file(evidence: dict, name: str, interval: Interval) -> None:
+def _file(evidence: dict[str, Any], name: str, interval: Interval) -> None:
     claim, _, part = name.partition("/")
     if part:
         evidence.setdefault(claim, {})[part] = interval

@@ -73,3 +73,10 @@ def test_numbers_are_recorded_and_pooled_evidence_is_used():
     assert record.metrics["other"] == 2.0
     assert [v.claim for v in record.verdicts] == [v.claim for v in verdicts]
     assert of(verdicts, FIRST).value == 4.0
+
+
+def test_a_claim_about_all_parts_needs_all_of_them():
+    numbers = {f"{SECOND}/a": interval(5.0), f"{SECOND}/b": interval(5.0)}
+    assert of(conclude(started(), CARD, numbers, "too few", parts={SECOND: 2})[0], SECOND).value == 5.0
+    verdicts, _ = conclude(started(), CARD, numbers, "too few", parts={SECOND: 3, FIRST: 1})
+    assert of(verdicts, SECOND).reason == of(verdicts, FIRST).reason == "too few"
