@@ -10,6 +10,7 @@ import html
 import re
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from data_prep.catalog import dialogue_entry
@@ -142,9 +143,8 @@ def transcripts(dialogues: Dialogues, ends: pd.DataFrame, max_words: int) -> lis
     said = said[said["turn"] < said["end"]].sort_values(["row", "turn"], ignore_index=True)
     changes = (said["row"] != said["row"].shift()) | (said["by_seeker"] != said["by_seeker"].shift())
     said["line"] = changes.cumsum()
-    lines = said.groupby(["row", "line"], as_index=False).agg(
-        by_seeker=("by_seeker", "first"), text=("text", " ".join)
-    )
+    lines = said.drop_duplicates("line")[["row", "by_seeker"]].reset_index(drop=True)
+    lines["text"] = joined(said["text"], said["line"])
     lines["text"] = lines["by_seeker"].map({True: "Seeker: ", False: "Recommender: "}) + lines["text"]
     words = lines["text"].str.split().str.len()
     after = words[::-1].groupby(lines["row"][::-1]).cumsum().sort_index()  # words from this line to the end
@@ -152,3 +152,10 @@ def transcripts(dialogues: Dialogues, ends: pd.DataFrame, max_words: int) -> lis
     shown = lines[kept].groupby("row")["text"].agg("\n".join)
     cut = set(lines.loc[~kept, "row"])
     return [("[…]\n" if row in cut else "") + shown.get(row, "") for row in range(len(ends))]
+
+
+def joined(texts: pd.Series, group: pd.Series) -> list[str]:
+    """The texts of every group in one, a space between them; equal values of `group` stand side by side."""
+    starts = np.flatnonzero((group != group.shift()).to_numpy())
+    each = texts.tolist()  # pandas' own way by groupby takes ten times as long
+    return [" ".join(each[start:end]) for start, end in zip(starts, [*starts[1:], len(each)], strict=True)]

@@ -17,13 +17,17 @@ from rec_utils.dialogues import Dialogues, recommendations, transcripts
 from rec_utils.files import write_atomic
 from rec_utils.knowledge.prompts import dialogue_memory, dialogue_ranking
 from rec_utils.knowledge.request import Request, canonical_json
+from rec_utils.papers.memocrs import GeneralMemory
+from rec_utils.papers.memocrs_refine import candidates
 
 #: The seekers asked about, and the number of sessions of each, from the first.
 N_SEEKERS, N_SESSIONS = 32, 12
 #: A ranking is asked for in sessions with at least so many earlier ones.
 MIN_EARLIER = 2
 #: Words of a dialogue that a prompt holds at most.
-MAX_WORDS = {"extraction": 330, "ranking": 150}
+MAX_WORDS = {"extraction": 330, "ranking": 145}
+#: Entries retrieved for each query, entries shown at most, and candidates of the expert.
+K, N_ENTRIES, N_CANDIDATES = 5, 15, 20
 
 
 def asked_sessions(test: Dialogues) -> pd.DataFrame:
@@ -62,6 +66,33 @@ def asked_turns(test: Dialogues, seed: int = 0) -> pd.DataFrame:
     drawn = turns.sample(frac=1, random_state=seed).drop_duplicates("session_id")
     order = drawn.merge(sessions[["session_id", "n_earlier"]], on="session_id")
     return order.sort_values(["n_earlier", "session_id"], ignore_index=True)[["session_id", "turn"]]
+
+
+def ranking_requests(
+    test: Dialogues, general: GeneralMemory, turns: pd.DataFrame, *, user_memory: bool = True
+) -> list[Request]:
+    """The request for each of `turns` (session_id and turn), with memories of the rules' extraction.
+
+    The candidates are the first ones of the expert. Without `user_memory` what is remembered of the seeker is
+    left out, and the guidelines are those learnt without it.
+    """
+    known = general.evidence(test, k=K)
+    rows = known.contexts.table.reset_index().merge(turns, on=["session_id", "turn"], how="right")["index"]
+    asked = known.contexts.select(np.sort(rows))
+    listed = pd.Series(
+        list(candidates(general.expert.scores(asked.named), asked, N_CANDIDATES)), index=np.sort(rows)
+    )
+    titles = test.movies["title"].to_numpy()
+    lines = known.recalled.table.assign(line=lambda table: table["entity"] + ": " + table["attitude"])
+    memory = lines.groupby("row")["line"].agg(lambda each: "\n".join(each[-N_ENTRIES:]))
+    guidelines = general.guidelines("both memories" if user_memory else "general memory").text()
+    dialogues = transcripts(test, turns, MAX_WORDS["ranking"])
+    return [
+        dialogue_ranking(
+            dialogue, memory.get(row, "") if user_memory else "", guidelines, list(titles[listed[row]])
+        )
+        for row, dialogue in zip(rows, dialogues, strict=True)
+    ]
 
 
 def write_requests(path: Path, requests: Sequence[Request]) -> None:
