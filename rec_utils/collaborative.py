@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from rec_utils.errors import UserError
 from rec_utils.implicit import RowBatch
+from rec_utils.layers import Dropout
 from rec_utils.ranking import Scorer
 
 
@@ -110,7 +111,7 @@ class MultiVAE(nn.Module):
         *hidden, latent = widths
         self.encoder = _tanh_layers([n_items, *hidden, 2 * latent])
         self.decoder = _tanh_layers([latent, *reversed(hidden), n_items])
-        self.dropout, self.beta, self.anneal_steps = dropout, beta, anneal_steps
+        self.dropout, self.beta, self.anneal_steps = Dropout(dropout), beta, anneal_steps
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(self, batch: RowBatch) -> Tensor:
@@ -128,7 +129,7 @@ class MultiVAE(nn.Module):
         return self.decoder(self._encode(x)[0])
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.encoder(F.dropout(F.normalize(x), self.dropout, self.training)).chunk(2, dim=1)
+        return self.encoder(self.dropout(F.normalize(x))).chunk(2, dim=1)
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rec_utils.layers import AUGRU, MLP, Dice, TargetAttention, masked_softmax, padding_last
+from rec_utils.layers import AUGRU, MLP, Block, Dice, Dropout, TargetAttention, masked_softmax, padding_last
 
 
 def left_padded(lengths, width):
@@ -165,3 +165,47 @@ def test_padding_last_keeps_the_order_of_the_real_steps(lengths):
     for row, out, real, out_real, n in zip(history, moved, mask, moved_mask, lengths, strict=True):
         assert out_real.tolist() == [True] * n + [False] * (6 - n)
         assert out[:n].tolist() == row[real].tolist()
+
+
+# Dropout and the Transformer block
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_a_share_keeps_the_mean_and_is_seeded(p):
+    layer, x = Dropout(p), torch.ones(300, 1001, requires_grad=True)
+    torch.manual_seed(0)
+    y = layer(x)
+    assert (y == 0).float().mean().item() == pytest.approx(p, abs=0.005)
+    assert y.detach().unique().tolist() == pytest.approx([0, 1 / (1 - p)], abs=1e-4)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), y)
+    assert layer.eval()(x) is x
+    assert Dropout(0.0)(x) is x
+
+
+def test_the_block_is_torchs_encoder_layer():
+    torch.manual_seed(0)
+    ours = Block(8, 2, 16, 0.3, nn.ReLU()).eval()
+    theirs = nn.TransformerEncoderLayer(8, 2, 16, 0.3, batch_first=True, norm_first=True).eval()
+    state = {
+        "self_attn.in_proj_weight": torch.cat([ours.query.weight, ours.key_value.weight]),
+        "self_attn.in_proj_bias": torch.cat([ours.query.bias, ours.key_value.bias]),
+        "self_attn.out_proj": ours.out,
+        "linear1": ours.feed_forward[0],
+        "linear2": ours.feed_forward[3],
+        "norm1": ours.norms[0],
+        "norm2": ours.norms[1],
+    }
+    flat = {}
+    for name, value in state.items():
+        parts = {name: value} if isinstance(value, torch.Tensor) else value.state_dict(prefix=f"{name}.")
+        flat |= parts
+    theirs.load_state_dict(flat)
+    x, visible = torch.randn(3, 5, 8), torch.ones(1, 5, 5, dtype=torch.bool).tril()
+    expected = theirs(x, ~visible[0])
+    assert torch.allclose(ours(x, visible), expected, atol=1e-5)
+    step = torch.tensor([4, 2, 0])
+    some = ours(x, visible[0][step][:, None], step)
+    assert torch.allclose(some[:, 0], expected[torch.arange(3), step], atol=1e-5)

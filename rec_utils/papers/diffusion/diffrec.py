@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from rec_utils.errors import UserError
 from rec_utils.implicit import ImplicitTask, RowBatch
+from rec_utils.layers import Dropout
 from rec_utils.papers.diffusion.process import LossAwareSteps, Process, standard_normal, time_embedding
 from rec_utils.papers.diffusion.schedules import linear_variance
 
@@ -34,7 +35,8 @@ class Denoiser(nn.Module):
     def __init__(self, n: int, widths: Sequence[int], *, time_dim: int = 10, dropout: float = 0.5) -> None:
         super().__init__()
         widths = [*reversed(widths), *widths[1:]]
-        self.n, self.dropout, self.time_dim = n, dropout, time_dim
+        self.n, self.time_dim = n, time_dim
+        self.dropout = Dropout(dropout)
         self.of_time = nn.Linear(time_dim, time_dim)
         self.first = nn.Linear(n + time_dim, widths[0])
         self.middle = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
@@ -45,8 +47,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Predicted x_0 [B, n] of x_t [B, n] at steps t [B]."""
-        x = F.dropout(x, self.dropout, self.training)
-        return self.last(self.hidden(self.reads(x) + self.offset(t)))
+        return self.last(self.hidden(self.reads(self.dropout(x)) + self.offset(t)))
 
     # The first layer in two parts: without the product [x ; tau] no gradient of x is ever computed
 

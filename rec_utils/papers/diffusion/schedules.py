@@ -50,9 +50,13 @@ def exponential(steps: int, low: float = 0.1, high: float = 10.0) -> Tensor:
 
 
 def truncated_linear(steps: int) -> Tensor:
-    """DiffuRec's "trunc_lin": linear from 0.0001 c + 0.01 to 0.02 c + 0.01 with c = 1000 / T."""
+    """DiffuRec's "trunc_lin": linear from 0.0001 c + 0.01 to 0.02 c + 0.01 with c = 1000 / T.
+
+    Where that end is above 1, as with few steps, it is 0.001 c + 0.01.
+    """
     c = 1000 / steps
-    return linear(steps, 1e-4 * c + 0.01, min(0.02 * c + 0.01, MAX_BETA))
+    end = 0.02 * c + 0.01
+    return linear(steps, 1e-4 * c + 0.01, end if end <= 1 else 1e-3 * c + 0.01)
 
 
 def from_alpha_bar(alpha_bar: Tensor) -> Tensor:
