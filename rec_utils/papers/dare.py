@@ -12,12 +12,13 @@ ReSD, the paper's naive form, has one pool for all and verifies strictly.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
-from rec_utils.decoding.pool import OwnText, Pool
-from rec_utils.decoding.tree import Tree, draft
+from rec_utils.decoding import Counts, OwnText, Pool, Tree, TreeDecoder, draft
 
 
 def pools(
@@ -35,6 +36,23 @@ def pools(
         made[group] = Pool(vocab_size)
         made[group].extend(text for text, of in zip(texts, groups, strict=True) if of == group)
     return made
+
+
+def decoders(
+    pools: Mapping[Hashable, Pool], groups: Sequence[Hashable], **settings: Any
+) -> list[TreeDecoder]:
+    """The decoder of each prompt by its group; prompts of a group share one.
+
+    `settings` are those of `TreeDecoder`, such as the verification.
+    """
+    made = {group: TreeDecoder(pools[group], **settings) for group in dict.fromkeys(groups)}
+    return [made[group] for group in groups]
+
+
+def counts(decoders: Iterable[TreeDecoder]) -> Counts:
+    """What all decoders together did; one that serves several prompts counts once."""
+    each = [decoder.counts for decoder in dict.fromkeys(decoders)]
+    return Counts(*(sum(getattr(one, field.name) for one in each) for field in fields(Counts)))
 
 
 def steps_to_write(text: Sequence[int], pool: Pool, tree_size: int, prompt: Sequence[int] = ()) -> int:

@@ -87,6 +87,7 @@ def test_drafts_save_passes_when_the_text_is_in_the_pool(models):
     assert decoder.counts.texts == 2
     assert decoder.counts.tokens == 2 * (len(first) - 3)
     assert 0 < decoder.counts.retrieval < decoder.counts.seconds
+    assert [token for written in decoder.written for token in written] == first[3:]
 
 
 def test_relaxed_with_one_token_is_strict_and_with_more_is_deterministic(models):

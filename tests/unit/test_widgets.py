@@ -10,7 +10,7 @@ from rec_utils.knowledge import movies
 from rec_utils.knowledge.request import Request, Response
 from rec_utils.rerank_lists import rerank_lists
 from rec_utils.samples import ctr_task
-from rec_utils.widgets import TOP, ListExplorer, TimelineExplorer, UserExplorer
+from rec_utils.widgets import TOP, DecodingExplorer, ListExplorer, TimelineExplorer, UserExplorer
 
 EVIL = "<script>alert(1)</script> & co"
 
@@ -148,3 +148,18 @@ def test_a_timeline_names_what_is_missing():
         TimelineExplorer(pd.DataFrame({"summary": ["x"]}))
     with pytest.raises(UserError, match="no user 8"):
         TimelineExplorer(pd.DataFrame({"user_id": [7], "summary": ["x"]})).show(8)
+
+
+def test_a_decoded_text_shows_its_passes_and_is_escaped():
+    passes = [[["A"], [" quiet", EVIL, " film"]], [["B"]]]
+    made = DecodingExplorer([EVIL, "second\n"], passes.__getitem__)
+    shown = made.show(0).data
+    assert "<script" not in shown
+    assert "4 tokens in 2 passes" in shown
+    drafted = [part.split("</span>")[0].split(">")[-1] for part in shown.split("background")[1:]]
+    assert drafted[0] == "" and drafted[1].startswith(" quiet") and " film" not in drafted[1]
+    choice, page = made.widget().children
+    choice.value = 1
+    assert page.value == made.show(1).data
+    with pytest.raises(UserError, match="prompt 2 is not one of 0 to 1"):
+        made.show(2)
