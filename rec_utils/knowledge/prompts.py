@@ -212,14 +212,19 @@ def dialogue_memory(dialogue: str) -> Request:
 
 
 def dialogue_ranking(
-    dialogue: str, memory: str = "", guidelines: str = "", candidates: Sequence[str] = ()
+    dialogue: str,
+    memory: str = "",
+    guidelines: str = "",
+    candidates: Sequence[str] = (),
+    history: str = "",
 ) -> Request:
     """MemoCRS' final prompt, in our words; a part that is empty is left out.
 
-    `memory` and `guidelines` are lines of text, `candidates` are titles, best first, and `dialogue` ends
-    before the turn to be predicted; it may be empty.
+    `memory` and `guidelines` are lines of text, `candidates` are titles, best first, `history` are earlier
+    dialogues in place of a memory, and `dialogue` ends before the turn to be predicted; it may be empty.
     """
     parts = {
+        "Earlier dialogues": history,
         "Remembered of the seeker": memory,
         "Guidelines": guidelines,
         "Candidates": "; ".join(candidates),

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -120,6 +121,33 @@ class GeneralMemory:
         """
         pairs = self.extractor.extract(dialogues) if extracted is None else extracted
         return _evidence(dialogues, self.expert, self.space, pairs, k, budget)
+
+
+class Assistant(Protocol):
+    """What fills the memories and ranks: rules here, a language model in `memocrs_language`."""
+
+    def extract(self, dialogues: Dialogues) -> pd.DataFrame:
+        """What finished sessions show of their seekers: session_id, entity, attitude."""
+        ...
+
+    def rank(self, dialogues: Dialogues, known: Evidence, arm: str) -> np.ndarray:
+        """Scores [C, M] of all movies at C turns of the dialogues, from what the arm may use."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The assistant without a language model."""
+
+    general: GeneralMemory
+
+    def extract(self, dialogues: Dialogues) -> pd.DataFrame:
+        """See `RulesExtractor.extract`."""
+        return self.general.extractor.extract(dialogues)
+
+    def rank(self, dialogues: Dialogues, known: Evidence, arm: str) -> np.ndarray:
+        """See `Guidelines.scores`."""
+        return self.general.guidelines(arm).scores(known)
 
 
 def _evidence(

@@ -40,7 +40,7 @@ class Contexts:
         return self.table["seeker"].to_numpy()[self.context]
 
     def select(self, rows: np.ndarray) -> Contexts:
-        """The contexts at `rows` (increasing) with their targets."""
+        """The contexts at `rows`, in that order, with their targets."""
         place = np.full(len(self), -1)
         place[rows] = np.arange(len(rows))
         kept = place[self.context] >= 0

@@ -74,6 +74,12 @@ class Recalled:
     held: np.ndarray  #: [C] entries in the seeker's bank at that time
     banks: MemoryBanks  #: as they are in the end
 
+    def select(self, rows: np.ndarray) -> Recalled:
+        """What was given for the contexts `rows`, in that order."""
+        place = pd.DataFrame({"row": rows, "place": range(len(rows))})
+        table = self.table.merge(place, on="row").assign(row=lambda each: each.pop("place"))
+        return Recalled(table, self.held[rows], self.banks)
+
     def matrix(self, space: EntitySpace, sign: int) -> sparse.csr_array:
         """[C, M + G] 1 where an entity was recalled with the opinion `sign` (1 or -1)."""
         rows = self.table[self.table["attitude"].map(opinion) == sign]

@@ -13,7 +13,7 @@ model].
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -39,6 +39,15 @@ class Evidence:
     space: EntitySpace
     recalled: Recalled
     history: sparse.csr_array  #: [C, M] 1 where the movie was named in an earlier session of the seeker
+
+    def select(self, rows: np.ndarray) -> Evidence:
+        """What is known at the contexts `rows`, in that order."""
+        return replace(
+            self,
+            contexts=self.contexts.select(rows),
+            recalled=self.recalled.select(rows),
+            history=self.history[rows],
+        )
 
     @property
     def movie_genres(self) -> np.ndarray:

@@ -1,33 +1,32 @@
-"""The questions of MemoCRS to a language model, the same ones each time: extraction and ranking.
+"""The questions of MemoCRS that the shipped answers of a language model belong to, the same ones each time.
 
-They are made for the first sessions of the seekers with the most sessions, so that a memory can be built
+They are about the first sessions of the seekers with the most sessions, so that a memory can be built
 session by session from the answers alone. One turn of a session is asked about, so that no dialogue shows
-the answer to another question of its session.
+the answer to another question of its session. `python -m rec_utils.papers.memocrs_requests DIR` writes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from rec_utils.dialogues import Dialogues, recommendations, transcripts
+from rec_utils.dialogues import Dialogues, load, recommendations
+from rec_utils.errors import run_cli
 from rec_utils.files import write_atomic
-from rec_utils.knowledge.prompts import dialogue_memory, dialogue_ranking
 from rec_utils.knowledge.request import Request, canonical_json
 from rec_utils.papers.memocrs import GeneralMemory
-from rec_utils.papers.memocrs_refine import candidates
+from rec_utils.papers.memocrs_language import extraction_requests, ranking_requests
+from rec_utils.papers.memocrs_refine import Evidence
 
 #: The seekers asked about, and the number of sessions of each, from the first.
 N_SEEKERS, N_SESSIONS = 32, 12
 #: A ranking is asked for in sessions with at least so many earlier ones.
 MIN_EARLIER = 2
-#: Words of a dialogue that a prompt holds at most.
-MAX_WORDS = {"extraction": 330, "ranking": 145}
-#: Entries retrieved for each query, entries shown at most, and candidates of the expert.
-K, N_ENTRIES, N_CANDIDATES = 5, 15, 20
+#: Entries of the memory retrieved for each query.
+K = 5
 
 
 def asked_sessions(test: Dialogues) -> pd.DataFrame:
@@ -39,18 +38,10 @@ def asked_sessions(test: Dialogues) -> pd.DataFrame:
     return sessions[sessions["seeker"].isin(seekers) & (sessions["n_earlier"] < N_SESSIONS)]
 
 
-def extraction_requests(test: Dialogues) -> dict[int, Request]:
-    """The request for each session whose memory a later session of `asked_sessions` needs, by session."""
+def asked_extractions(test: Dialogues) -> Dialogues:
+    """The sessions whose entities are asked for: those that the memory of a later asked session needs."""
     asked = asked_sessions(test)
-    needed = asked[asked["seeker"].duplicated(keep="last")]
-    return extractions(test, needed["session_id"])
-
-
-def extractions(dialogues: Dialogues, sessions: pd.Series) -> dict[int, Request]:
-    """The request for each of some sessions, by session."""
-    ends = pd.DataFrame({"session_id": sessions, "turn": np.iinfo(np.int16).max})
-    texts = transcripts(dialogues, ends, MAX_WORDS["extraction"])
-    return {int(session): dialogue_memory(text) for session, text in zip(sessions, texts, strict=True)}
+    return test.select(asked.loc[asked["seeker"].duplicated(keep="last"), "session_id"])
 
 
 def asked_turns(test: Dialogues, seed: int = 0) -> pd.DataFrame:
@@ -68,43 +59,42 @@ def asked_turns(test: Dialogues, seed: int = 0) -> pd.DataFrame:
     return order.sort_values(["n_earlier", "session_id"], ignore_index=True)[["session_id", "turn"]]
 
 
-def ranking_requests(
-    test: Dialogues, general: GeneralMemory, turns: pd.DataFrame, *, user_memory: bool = True
-) -> list[Request]:
-    """The request for each of `turns` (session_id and turn), with memories of the rules' extraction.
-
-    The candidates are the first ones of the expert. Without `user_memory` what is remembered of the seeker is
-    left out, and the guidelines are those learnt without it.
-    """
-    known = general.evidence(test, k=K)
-    rows = known.contexts.table.reset_index().merge(turns, on=["session_id", "turn"], how="right")["index"]
-    asked = known.contexts.select(np.sort(rows))
-    listed = pd.Series(
-        list(candidates(general.expert.scores(asked.named), asked, N_CANDIDATES)), index=np.sort(rows)
+def asked_evidence(
+    test: Dialogues, general: GeneralMemory, extracted: pd.DataFrame | None = None
+) -> Evidence:
+    """What is known at the asked turns, in the order of `asked_turns`; `extracted` as in `evidence`."""
+    known = general.evidence(test, extracted, k=K)
+    table = known.contexts.table.reset_index(names="row")
+    return known.select(
+        table.merge(asked_turns(test), on=["session_id", "turn"], how="right")["row"].to_numpy()
     )
-    titles = test.movies["title"].to_numpy()
-    lines = known.recalled.table.assign(line=lambda table: table["entity"] + ": " + table["attitude"])
-    memory = lines.groupby("row")["line"].agg(lambda each: "\n".join(each[-N_ENTRIES:]))
-    guidelines = general.guidelines("both memories" if user_memory else "general memory").text()
-    dialogues = transcripts(test, turns, MAX_WORDS["ranking"])
-    return [
-        dialogue_ranking(
-            dialogue, memory.get(row, "") if user_memory else "", guidelines, list(titles[listed[row]])
-        )
-        for row, dialogue in zip(rows, dialogues, strict=True)
-    ]
 
 
-def write_requests(path: Path, requests: Sequence[Request]) -> None:
+def write_requests(path: Path, requests: Iterable[Request]) -> None:
     """Write requests as JSON lines with their keys."""
+    names = ("key", "purpose", "system", "prompt")
     rows = [
-        {
-            "key": request.key,
-            "purpose": request.purpose,
-            "system": request.system,
-            "prompt": request.prompt,
-            "decoding": dict(request.decoding),
-        }
-        for request in requests
+        {name: getattr(each, name) for name in names} | {"decoding": dict(each.decoding)} for each in requests
     ]
     write_atomic(path, "".join(canonical_json(row) + "\n" for row in rows))
+
+
+def main() -> None:
+    """Write the requests of extraction and ranking into a folder."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    folder = parser.parse_args().folder
+    redial = load("redial")
+    test, general = redial.split("test"), GeneralMemory.fit(redial.split("train"))
+    known = asked_evidence(test, general)
+    for name, requests in {
+        "extraction": extraction_requests(asked_extractions(test)).values(),
+        "ranking": ranking_requests(test, known, general),
+        "ranking_without_user_memory": ranking_requests(test, known, general, "general memory"),
+    }.items():
+        write_requests(folder / f"{name}.jsonl", requests)
+        print(f"{folder / name}.jsonl")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cli(main))
