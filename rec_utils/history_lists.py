@@ -179,8 +179,8 @@ class HistoryLists(Samples):
         lists, h = lists.clamp_(min=0), self.past_length
         clicked = self.clicked[lists][..., :h] & there[..., None]
         real = clicked if self.only_positive else self.is_real[lists][..., :h] & there[..., None]
-        item = self.item_fields[self.shown[lists][..., :h]] * real[..., None]
-        return PastLists(item, clicked, real)
+        item_row = self.shown[lists][..., :h]
+        return PastLists(self.item_fields[item_row] * real[..., None], item_row, clicked, real)
 
     def _flat(self, past: PastLists) -> tuple[Tensor, Tensor]:
         """The items of the earlier lists, one after another, as a history [B, L, Fi + 1] with mask [B, L]."""

@@ -24,6 +24,7 @@ class PastLists:
     """The m lists that each user saw before the one to re-rank, the oldest first, with h places each."""
 
     item: Tensor  #: [B, m, h, Fi] ids of the items' fields; 0 where nothing was shown
+    item_row: Tensor  #: [B, m, h] rows of the items in per-item tables
     clicked: Tensor  #: [B, m, h] bool
     real: Tensor  #: [B, m, h] True where an item was shown
 

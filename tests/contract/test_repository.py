@@ -52,6 +52,7 @@ LAYERS = (
     {"errors", "files", "settings", "progress"},
     {"data", "dialogues", "splits", "metrics", "stats", "clustering", "list_log", "click_world"},
     {
+        "attention",
         "batches",
         "layers",
         "interactions",

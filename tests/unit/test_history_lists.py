@@ -148,6 +148,7 @@ def test_the_history_is_that_of_a_loop(log, only, m, h):
                     continue
                 fields = log.item_fields[log.item_row[t - age, j]]
                 past[m - age, j], was_clicked[m - age, j], real[m - age, j] = fields, click, True
+                assert batch.past.item_row[row, m - age, j] == log.item_row[t - age, j]
                 flat.append([*fields, clicked if click else not_clicked])
         assert np.array_equal(batch.past.item[row], past)
         assert np.array_equal(batch.past.clicked[row], was_clicked)
