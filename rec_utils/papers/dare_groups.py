@@ -60,7 +60,11 @@ def collaborative(likes: csr_array, n_groups: int, seed: int, progress: bool = T
     """
     if not 1 <= n_groups <= likes.shape[0]:
         raise UserError(f"n_groups must lie between 1 and the {likes.shape[0]} users, not at {n_groups}")
-    users, _, _ = light_gcn(likes, seed, progress=progress)
+    return k_means(light_gcn(likes, seed, progress=progress)[0], n_groups, seed)
+
+
+def k_means(users: np.ndarray, n_groups: int, seed: int) -> np.ndarray:
+    """Group of each user [U] from embeddings [U, d]; for several numbers of groups from one training."""
     return KMeans(n_groups, n_init=10, random_state=seed).fit_predict(users).astype(np.int64)
 
 
