@@ -6,7 +6,8 @@ Llama of half a million parameters with a byte-level BPE of its own; the *assist
 drafts for it where speculative decoding with a second model is compared. Both are shipped, and trained
 again by `python -m rec_utils.papers.dare_lm train`.
 
-They stand in for the 7B models of the paper: they write like the texts they saw, but know little.
+They stand in for the 7B models of the paper, and poorly: they string together phrases of the texts they saw,
+repeat themselves and make up words.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ DATA_SET = "dare_lm"  #: name in the catalog, and folder under `BUNDLED`
 COMMAND = "python -m rec_utils.papers.dare_lm train"
 
 HISTORY_SHOWN = 5  #: rated titles in a user's prompt, the last ones of the stored request
-VOCABULARY = 2048  #: with 4,096 tokens, most of them rare, the target learns less in the same time
+VOCABULARY = 2048  #: twice as many would mostly be too rare to learn
 CONTEXT = 512  #: tokens of prompt and answer together
 PAD, END = "<pad>", "<end>"
 
@@ -84,7 +85,8 @@ def texts(seed: int = 0) -> pd.DataFrame:
 
     Columns: kind ("item" or "user"), id (IMDb id or user id of ml-latest-small, as text), genres ("A|B", of
     items), group (attribute group of items as in `dare_groups.by_attribute`, -1 for users), prompt, answer
-    and part. A random half of each group is "old", the rest "new", as in DARE's code; `seed` draws it.
+    and part. A random half of each group is "old", the rest "new", as in DARE's code; `seed` draws it, and
+    the shipped models have learnt from that of seed 0.
 
     The prompt is what the stored request says without its long system text: title and genres of a film; of
     a user's history the last 5 titles with stars, so that a prompt stays below some 100 tokens. It ends in
