@@ -19,9 +19,6 @@ from rec_utils.errors import UserError
 from rec_utils.papers.memocrs_bank import opinion
 from rec_utils.papers.memocrs_genres import ANY_GENRE, WORDS
 
-#: The attitudes to a film, and how the seeker's form says them: (liked, seen); None for any.
-ATTITUDES = {"likes": (1, 1), "wants to see": (1, None), "dislikes": (0, None), "no opinion": (2, None)}
-
 #: Words before and after a film that are read, and words of an answer to a suggestion.
 _NEAR, _ANSWER = 10, 25
 _NEGATED = r"(?:n['’]t|\bnot|\bno|\bnever|\bhate|\bdislike|\bnon)\b(?:\W+\w+){0,3}\W+$"
@@ -46,21 +43,15 @@ class RulesExtractor:
         self._model: Pipeline = make_pipeline(words, MultinomialNB(alpha=0.3))
         self._model.fit(labelled["said"], labelled["attitude"])
 
-    def films(self, dialogues: Dialogues) -> pd.DataFrame:
-        """The attitude to every film named: session_id, movie_id, attitude; in the order of first mention."""
-        said = _about_films(dialogues)
-        said["attitude"] = self._model.predict(said["said"])
-        return said[["session_id", "movie_id", "attitude"]]
-
     def extract(self, dialogues: Dialogues) -> pd.DataFrame:
         """All entities: session_id, entity, attitude; films by title, then genres, session by session."""
-        films = self.films(dialogues)
+        films = _about_films(dialogues)
+        films["attitude"] = self._model.predict(films["said"])
         films["entity"] = films["movie_id"].map(dialogues.titles)
-        both = pd.concat([films.drop(columns="movie_id"), _genres(dialogues)])
+        both = pd.concat([films, _genres(dialogues)])
         both = both.drop_duplicates(["session_id", "entity"], keep="last")
-        return both.sort_values("session_id", kind="stable", ignore_index=True)[
-            ["session_id", "entity", "attitude"]
-        ]
+        both = both.sort_values("session_id", kind="stable", ignore_index=True)
+        return both[["session_id", "entity", "attitude"]]
 
 
 def film_attitudes(dialogues: Dialogues) -> pd.DataFrame:
@@ -77,29 +68,38 @@ def extraction_scores(found: pd.DataFrame, dialogues: Dialogues) -> dict[str, fl
     """How well extracted attitudes to films agree with the seekers' forms.
 
     Args:
-        found: session_id, movie_id and attitude of the films extracted; those without an opinion count as
-            not extracted.
+        found: session_id, entity and attitude; entities that are no title of the catalog are left out, and
+            films without an opinion count as not extracted.
         dialogues: the sessions that were asked about.
 
     Returns:
         `precision`, `recall` and `f1` of the triples (session, film, likes or dislikes), where wanting to see
-        counts as liking; `f1_likes` and `f1_dislikes` of each alone; `pairs`, the number in the forms.
+        counts as liking; `f1_likes` and `f1_dislikes` of each alone, and `f1_macro`, their mean, which the
+        many likes do not rule; `pairs`, the number in the forms.
     """
-    keys = ["session_id", "movie_id"]
-    true = film_attitudes(dialogues).assign(true=lambda t: t["attitude"].map(opinion))[[*keys, "true"]]
-    ours = found.assign(ours=found["attitude"].map(opinion))[[*keys, "ours"]].drop_duplicates(
-        keys, keep="last"
+    keys = ["session_id", "entity"]
+    true = film_attitudes(dialogues)
+    true["entity"] = true["movie_id"].map(dialogues.titles)
+    both = pd.concat(
+        [
+            true.assign(source="true"),
+            found[found["entity"].isin(dialogues.movies["title"])].assign(source="ours"),
+        ]
+    ).drop_duplicates([*keys, "source"], keep="last")
+    both["opinion"] = both["attitude"].map(opinion)
+    both = (
+        both.pivot(index=keys, columns="source", values="opinion").reindex(columns=["true", "ours"]).fillna(0)
     )
-    both = true.merge(ours, on=keys, how="outer").fillna({"true": 0, "ours": 0})
     right = int(((both["true"] == both["ours"]) & (both["true"] != 0)).sum())
     n_true, n_ours = int((both["true"] != 0).sum()), int((both["ours"] != 0).sum())
-    each = f1_score(both["true"], both["ours"], labels=[1, -1], average=None, zero_division=0)
+    likes, dislikes = f1_score(both["true"], both["ours"], labels=[1, -1], average=None, zero_division=0)
     return {
         "precision": right / max(n_ours, 1),
         "recall": right / max(n_true, 1),
         "f1": 2 * right / max(n_ours + n_true, 1),
-        "f1_likes": float(each[0]),
-        "f1_dislikes": float(each[1]),
+        "f1_likes": float(likes),
+        "f1_dislikes": float(dislikes),
+        "f1_macro": float(likes + dislikes) / 2,
         "pairs": n_true,
     }
 

@@ -87,7 +87,7 @@ def _history_genres(known: Evidence, at: At) -> np.ndarray:
 
 
 def _history_expert(known: Evidence, at: At) -> np.ndarray:
-    return _log_share(known.expert.scores(known.contexts.named + known.history), at)
+    return _log_share(known.expert.scores(_before(known, known.history)), at)
 
 
 def _memory_repeat(known: Evidence, at: At) -> np.ndarray:
@@ -100,7 +100,7 @@ def _memory_genres(known: Evidence, at: At) -> np.ndarray:
 
 def _memory_expert(known: Evidence, at: At) -> np.ndarray:
     liked = known.recalled.matrix(known.space, 1)[:, : known.space.n_movies]
-    return _log_share(known.expert.scores(known.contexts.named + liked), at)
+    return _log_share(known.expert.scores(_before(known, liked)), at)
 
 
 #: Signal -> its values [C, M] for all movies, and the words for it in the guidelines.
@@ -234,6 +234,12 @@ def candidates(scores: np.ndarray, contexts: Contexts, n: int) -> np.ndarray:
     best = np.argpartition(cost, n - 1, axis=1)[:, :n]
     order = np.argsort(np.take_along_axis(cost, best, axis=1), axis=1)
     return np.take_along_axis(best, order, axis=1)
+
+
+def _before(known: Evidence, earlier: sparse.csr_array) -> sparse.csr_array:
+    """What was named in the dialogue and, as if named before, the `earlier` movies [C, M]; each once."""
+    named = known.contexts.named
+    return sparse.csr_array(named + (earlier - earlier * named.sign()) * (named.max() + 1))
 
 
 def _log_share(scores: np.ndarray, at: At) -> np.ndarray:
