@@ -243,10 +243,10 @@ def equal_budgets(
     }
 
 
-def list_scores(label: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray]:
-    """KAR's metrics of every list [N] for label and score [N, n]: MAP@k, NDCG@k and CLICK@k, k of `CUTS`.
+def list_scores(label: np.ndarray, score: np.ndarray, cuts: Iterable[int] = CUTS) -> dict[str, np.ndarray]:
+    """KAR's metrics of every list [N] for label and score [N, n]: MAP@k, NDCG@k and CLICK@k, k of `cuts`.
 
     MAP@k divides by the hits among the first k; CLICK@k is their number.
     """
     metrics = {"MAP": map_at_k, "NDCG": ndcg_at_k, "CLICK": hit_count_at_k}
-    return {f"{name}@{k}": metric(label, score, k) for name, metric in metrics.items() for k in CUTS}
+    return {f"{name}@{k}": metric(label, score, k) for name, metric in metrics.items() for k in cuts}
