@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from data_prep.catalog import dialogue_entry
+from data_prep.dialogue_formats import Tables
 from data_prep.dialogues import read
 from rec_utils.errors import UserError
 
@@ -38,6 +41,24 @@ class Dialogues:
     licence: str
     citation: str
     hashes: dict[str, str]  #: sha256 of the files that were read
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        tables: Tables,
+        title: str = "",
+        licence: str = "",
+        citation: str = "",
+        hashes: Mapping[str, str] = MappingProxyType({}),
+    ) -> Dialogues:
+        """A data set from the tables of a reader of `data_prep.dialogue_formats`."""
+        sessions, turns, mentions = (tables[each] for each in ("sessions", "turns", "mentions"))
+        sessions = sessions.assign(n_earlier=sessions.groupby("seeker").cumcount())
+        keys = ["session_id", "turn"]
+        mentions = mentions.merge(turns[[*keys, "by_seeker"]], on=keys, validate="many_to_one")
+        held = tables | {"sessions": sessions, "mentions": mentions}
+        return cls(name, title, **held, licence=licence, citation=citation, hashes=dict(hashes))
 
     @property
     def titles(self) -> pd.Series:
@@ -84,19 +105,7 @@ def load(name: str) -> Dialogues:
     """
     entry = dialogue_entry(name)
     tables, hashes = read(entry)
-    sessions, turns = tables["sessions"], tables["turns"]
-    tables["sessions"] = sessions.assign(n_earlier=sessions.groupby("seeker").cumcount())
-    tables["mentions"] = tables["mentions"].merge(
-        turns[["session_id", "turn", "by_seeker"]], on=["session_id", "turn"], validate="many_to_one"
-    )
-    return Dialogues(
-        name=name,
-        title=entry.title,
-        licence=entry.licence,
-        citation=entry.citation,
-        hashes=hashes,
-        **tables,
-    )
+    return Dialogues.of(name, tables, entry.title, entry.licence, entry.citation, hashes)
 
 
 def recommendations(dialogues: Dialogues) -> pd.DataFrame:
