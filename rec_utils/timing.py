@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from rec_utils.errors import UserError
 from rec_utils.stats import Interval
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread, as small models do best and timings need, and restore it after."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def paired_ratios(
@@ -34,9 +46,7 @@ def paired_ratios(
     rng = np.random.default_rng(seed)
     calls = list(functions.values())
     seconds = np.empty((repeats, len(calls)))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for call in calls * 2:
             call()
         for row in seconds:
@@ -44,8 +54,6 @@ def paired_ratios(
                 start = time.perf_counter()
                 calls[place]()
                 row[place] = time.perf_counter() - start
-    finally:
-        torch.set_num_threads(threads)
     median = np.median(seconds, axis=0)
     draws = np.median(seconds[rng.integers(repeats, size=(1000, repeats))], axis=1)
     ratios = draws / draws[:, :1]

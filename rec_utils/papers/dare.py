@@ -43,9 +43,12 @@ def decoders(
 ) -> list[TreeDecoder]:
     """The decoder of each prompt by its group; prompts of a group share one.
 
-    `settings` are those of `TreeDecoder`, such as the verification.
+    A group without a pool, since it has no old text, starts with an empty one. `settings` are those of
+    `TreeDecoder`, such as the verification.
     """
-    made = {group: TreeDecoder(pools[group], **settings) for group in dict.fromkeys(groups)}
+    some = next(iter(pools.values()))
+    empty = {group: Pool(some.vocab_size, branch=some.branch) for group in groups if group not in pools}
+    made = {group: TreeDecoder(pool, **settings) for group, pool in {**pools, **empty}.items()}
     return [made[group] for group in groups]
 
 

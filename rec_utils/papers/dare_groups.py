@@ -25,6 +25,7 @@ from torch.nn.functional import embedding_bag, logsigmoid
 
 from rec_utils.errors import UserError
 from rec_utils.progress import bar
+from rec_utils.timing import one_thread
 
 #: The first genres that make a group of films; all others, and films without a genre, are one more.
 GENRE_GROUPS = (
@@ -185,7 +186,7 @@ def light_gcn(
     nodes = (0.1 * torch.randn(n_users + n_items, config.dim, generator=generator)).requires_grad_()
     optimizer = torch.optim.Adam([nodes], lr=config.lr, fused=True)
     log, best, best_nodes = [], -1.0, nodes.detach()
-    with bar(progress, total=config.max_epochs, desc="LightGCN", unit="epoch") as epochs_bar:
+    with one_thread(), bar(progress, total=config.max_epochs, desc="LightGCN", unit="epoch") as epochs_bar:
         for epoch in range(1, config.max_epochs + 1):
             losses = []
             for edge in torch.randperm(len(user), generator=generator).split(config.batch_size):

@@ -10,12 +10,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rec_utils.decoding import Counts, Pool, TreeDecoder
+from rec_utils.knowledge.huggingface import HuggingFaceBackend
+from rec_utils.knowledge.llm import generate
+from rec_utils.knowledge.request import Request
 from rec_utils.papers import reki_released
 from rec_utils.papers.dare import steps_to_write
 from rec_utils.progress import bar
+from rec_utils.timing import one_thread
 
 #: From the number of a prompt to the token ids written after it.
 Way: TypeAlias = Callable[[int], list[int]]
@@ -38,9 +42,9 @@ def write_all(
     decoders: Sequence[TreeDecoder],
     progress: bool | str = False,
 ) -> list[list[int]]:
-    """What a model writes after each prompt with the decoder at the same place."""
-    with bar(bool(progress), total=len(prompts), desc=progress if isinstance(progress, str) else "") as shown:
-        texts = []
+    """What a model writes after each prompt with the decoder at the same place, on one torch thread."""
+    label, texts = progress if isinstance(progress, str) else "", []
+    with one_thread(), bar(bool(progress), total=len(prompts), desc=label) as shown:
         for prompt, decoder in zip(prompts, decoders, strict=True):
             texts.append(write(model, prompt, new_tokens, custom_generate=decoder))
             shown.update()
@@ -65,21 +69,16 @@ def race(ways: Mapping[Hashable, Way], n_prompts: int, repeats: int, seed: int =
     rng, names = np.random.default_rng(seed), list(ways)
     seconds = np.empty((repeats, n_prompts, len(names)))
     texts: dict[tuple[int, Hashable], list[int]] = {}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread(), bar(True, total=repeats * n_prompts, desc="race") as shown:
         for name in names:
             ways[name](0)
-        with bar(True, total=repeats * n_prompts, desc="race") as shown:
-            for at_round in seconds:
-                for prompt in rng.permutation(n_prompts):
-                    for k in rng.permutation(len(names)):
-                        start = time.perf_counter()
-                        texts[prompt, names[k]] = ways[names[k]](prompt)
-                        at_round[prompt, k] = time.perf_counter() - start
-                    shown.update()
-    finally:
-        torch.set_num_threads(threads)
+        for at_round in seconds:
+            for prompt in rng.permutation(n_prompts):
+                for k in rng.permutation(len(names)):
+                    start = time.perf_counter()
+                    texts[prompt, names[k]] = ways[names[k]](prompt)
+                    at_round[prompt, k] = time.perf_counter() - start
+                shown.update()
     median, spread = np.median(seconds, axis=0), seconds.max(axis=0) / seconds.min(axis=0)
     return pd.DataFrame(
         {
@@ -96,13 +95,42 @@ def race(ways: Mapping[Hashable, Way], n_prompts: int, repeats: int, seed: int =
 
 
 def rates(counts: Counts) -> dict[str, float]:
-    """Tokens a pass, milliseconds a token, and the share of the time spent on retrieval, from counts."""
+    """Tokens and drafted tokens a pass, ms a token and a draft, and the share of time for retrieval."""
     return {
         "tokens a pass": counts.tokens / counts.passes,
         "drafted a pass": counts.drafted / counts.passes,
         "ms a token": 1000 * counts.seconds / counts.tokens,
+        "ms a draft": 1000 * counts.retrieval / counts.passes,
         "retrieval": counts.retrieval / counts.seconds,
     }
+
+
+def as_requests(prompts: pd.DataFrame, new_tokens: int) -> list[Request]:
+    """Requests for the knowledge layer; `prompts` has columns prompt and pool, which is their purpose."""
+    budget = {"max_new_tokens": new_tokens}
+    return [Request(row.pool, "", row.prompt.strip(), budget) for row in prompts.itertuples()]
+
+
+def store_seconds(
+    lm: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    requests: Sequence[Request],
+    ways: Mapping[str, Mapping[str, Any]],
+) -> dict[str, float]:
+    """Seconds in which the knowledge layer's back-end answers all requests, on one torch thread.
+
+    Args:
+        lm: model and tokeniser.
+        requests: to be answered.
+        ways: name -> settings of `HuggingFaceBackend`; its start counts, loading the model does not.
+    """
+    seconds = {}
+    with one_thread():
+        for name, settings in {"warm-up": {"batch_size": 1}, **ways}.items():
+            start = time.perf_counter()
+            backend = HuggingFaceBackend(lm, name="own", **settings)
+            generate(requests[:1] if name == "warm-up" else requests, None, backend, progress=False)
+            seconds[name] = time.perf_counter() - start
+    return {name: seconds[name] for name in ways}
 
 
 # Real texts, without a model
@@ -162,6 +190,12 @@ def count_passes(
                 for text, tokens in texts["tokens"].items()
             ]
     return pd.DataFrame(rows, columns=["corpus", "group", "pool", "tree", "text", "tokens", "passes"])
+
+
+def tokens_a_pass(passes: pd.DataFrame, *by: str) -> pd.Series:
+    """Tokens over passes of the rows of `count_passes` that agree in the columns `by`."""
+    total = passes.groupby([*by])[["tokens", "passes"]].sum()
+    return (total["tokens"] / total["passes"]).rename("tokens a pass")
 
 
 def _pool(texts: pd.DataFrame, vocab_size: int) -> Pool:
