@@ -50,7 +50,17 @@ TOP_FILES = {
 #: results and start processes: they use the first two layers only, and no layer uses them.
 LAYERS = (
     {"errors", "files", "settings", "progress"},
-    {"data", "dialogues", "splits", "metrics", "stats", "clustering", "list_log", "click_world"},
+    {
+        "data",
+        "dialogues",
+        "splits",
+        "metrics",
+        "stats",
+        "clustering",
+        "list_log",
+        "click_world",
+        "exposure_files",
+    },
     {
         "attention",
         "batches",
