@@ -58,7 +58,7 @@ def movie_genres(movies: pd.DataFrame) -> sparse.csr_array:
     )
     asked = pd.DataFrame({"row": range(len(movies)), "key": _title_key(movies["title"]).to_numpy()})
     asked["year"] = movies["year"].astype("Float64").to_numpy()
-    found = asked.merge(known, on="key")
+    found = asked[asked["key"] != ""].merge(known, on="key")
     found["gap"] = (found["year"] - found["known"]).abs().fillna(0)
     found = found.sort_values(["row", "gap"], kind="stable").drop_duplicates("row")
     names = found.assign(name=found["genres"].str.casefold().str.split("|")).explode("name")

@@ -226,11 +226,15 @@ def reflect(traces: Traces, signals: Sequence[str]) -> Guidelines:
 def candidates(scores: np.ndarray, contexts: Contexts, n: int) -> np.ndarray:
     """Rows [C, n] of the n best movies of each context that its dialogue has not named; the best first.
 
-    Of equal scores the movie of the lower row is first.
+    Scores are compared as float32; of equal ones the movie of the lower row is first. Of fewer than n movies
+    all are listed.
     """
-    # far less than any difference between scores that matters, and it makes all of them different
-    cost = np.arange(scores.shape[1]) * 1e-16 - scores
-    cost[contexts.named.nonzero()] = np.inf
+    n = min(n, scores.shape[1])
+    # the bits of a float32, with those of negative numbers turned round, are in the order of the numbers
+    bits = scores.astype(np.float32).view(np.int32).astype(np.int64)
+    place = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    cost = np.arange(scores.shape[1]) - place * scores.shape[1]
+    cost[contexts.named.nonzero()] = np.iinfo(np.int64).max
     best = np.argpartition(cost, n - 1, axis=1)[:, :n]
     order = np.argsort(np.take_along_axis(cost, best, axis=1), axis=1)
     return np.take_along_axis(best, order, axis=1)

@@ -17,7 +17,7 @@ HATED = ("I hate @{} , it was boring", "@{} was awful, I did not like it")
 
 
 def dialogue(number, seeker, recommender, messages, forms=None):
-    """A raw dialogue; `messages` are (True for the seeker, text), `forms` movie -> (suggested, seen, liked)."""
+    """A raw dialogue; `messages` (True for the seeker, text), `forms` movie -> (suggested, seen, liked)."""
     named = {int(w[1:]) for _, text in messages for w in text.split() if w[0] == "@" and w[1:].isdigit()}
     questions = {
         str(movie): dict(zip(("suggested", "seen", "liked"), labels, strict=True))
@@ -43,7 +43,7 @@ def dialogue(number, seeker, recommender, messages, forms=None):
 
 
 def random_dialogues(first, count, seekers, seed):
-    """Raw dialogues whose forms say what the texts say; recommenders answer a film with a neighbouring one."""
+    """Raw dialogues whose forms say what the texts say; a recommender answers a film with the next one."""
     rng = np.random.default_rng(seed)
     made = []
     for number in range(first, first + count):
