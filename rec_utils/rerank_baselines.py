@@ -9,6 +9,7 @@ import itertools
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rec_utils.ctr_model import Inputs
@@ -66,15 +67,23 @@ class GSF(Reranker):
 
     def _scores(self, batch: ListBatch, x: Tensor) -> Tensor:
         n = x.shape[1]
-        groups = list(itertools.permutations(range(n), self.group_size))
-        index = torch.tensor(groups, device=x.device).flatten()  # [G g]
-        scores = self.score(x[:, index].unflatten(1, (-1, self.group_size)).flatten(2)).flatten(1)
-        count = x.new_ones(len(index)).expand_as(scores)
+        groups = torch.tensor(list(itertools.permutations(range(n), self.group_size)), device=x.device)
+        # the first layer is applied once to a candidate for each place in a group, not once to a group
+        first, *rest = self.score
+        parts = (
+            F.linear(x, weight)[:, members]
+            for weight, members in zip(first.weight.chunk(self.group_size, 1), groups.T, strict=True)
+        )
+        scores = sum(parts, first.bias)
+        for layer in rest:
+            scores = layer(scores)
+        scores = scores.flatten(1)  # [B, G g]
+        count = x.new_ones(groups.numel()).expand_as(scores)
         if batch.real is not None:  # a group with padding in it is no group
-            whole = batch.real[:, index].unflatten(1, (-1, self.group_size)).all(2)
+            whole = batch.real[:, groups].all(2)
             count = whole.repeat_interleave(self.group_size, dim=1).to(x.dtype)
-        total = x.new_zeros(len(x), n).index_add(1, index, scores * count)
-        return total / x.new_zeros(len(x), n).index_add(1, index, count).clamp(min=1)
+        total = x.new_zeros(len(x), n).index_add(1, groups.flatten(), scores * count)
+        return total / x.new_zeros(len(x), n).index_add(1, groups.flatten(), count).clamp(min=1)
 
 
 class miDNN(Reranker):
