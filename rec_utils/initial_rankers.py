@@ -97,9 +97,7 @@ class Candidates(Samples):
         return scores
 
 
-def fit_ranker(
-    name: str, lists: HistoryLists, config: TrainConfig, *, embed_dim: int = 16
-) -> Ranker:
+def fit_ranker(name: str, lists: HistoryLists, config: TrainConfig, *, embed_dim: int = 16) -> Ranker:
     """Fit an initial ranker on lists of its own users; every part of them is fitted on these alone.
 
     Args:
