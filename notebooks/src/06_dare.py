@@ -418,15 +418,10 @@ print(
 like_01_kar = {"backbone": "DIN", "backbone_settings": {"dropout": 0.2}}
 like_01_kar["adaptor_settings"] = {"shared": 1, "dedicated": 0, "dropout": 0.2}
 arms = {name: kar.arm({"item": vectors}, **like_01_kar) for name, vectors in r.items()}
-arms["no texts"] = kar.arm({}, **like_01_kar)
 config = TrainConfig(lr=1e-3, lr_decay=True, max_epochs=3, batch_size=512, seed=SEED)
 fitted = cross_fit(task.samples, arms, n_folds=size["n_folds"], valid_share=0.1, config=config)
 of_auc = stats.draw_auc(fitted.label, fitted.probability, fitted.user, **boot)
-pairs = [
-    ("wording", "DARE", "greedy"),
-    ("controls", "greedy", "dealt out"),
-    ("controls", "greedy", "no texts"),
-]
+pairs = [("wording", "DARE", "greedy"), ("control", "greedy", "dealt out")]
 gains = of_auc.gains(pairs)
 run.table("recommender", fitted.scores().rename_axis("arm"))
 caption = (

@@ -57,10 +57,10 @@ class Relaxed:
 
     def accepts(self, logits: Tensor, best: Tensor, row: Tensor, token: Tensor) -> Tensor:
         """As in `Strict`."""
-        top = logits.topk(self.k)
-        probability = (top.values - logits.logsumexp(-1, keepdim=True)).exp()
-        allowed = (top.indices[row] == token[:, None]) & (probability[row] > self.p)
-        return (best[row] == token) | allowed.any(-1)
+        own = logits[row, token]
+        near_best = (logits[row] > own[:, None]).sum(-1) < self.k
+        probable = (own - logits.logsumexp(-1)[row]).exp() > self.p
+        return (best[row] == token) | (near_best & probable)
 
 
 @dataclass
