@@ -73,6 +73,13 @@ def test_diffurecs_schedule_has_the_ends_of_its_code():
     assert schedules.truncated_linear(10)[-1].item() == pytest.approx(0.11)  # 2.01 would be above 1
 
 
+def test_the_scaled_line_ends_alike_for_any_number_of_steps():
+    assert torch.equal(schedules.scaled_linear(1000), schedules.linear(1000))
+    ends = [math.log(alpha_bar(schedules.scaled_linear(steps))[-1]) for steps in (200, 1000)]
+    assert ends[0] == pytest.approx(ends[1], rel=0.05)
+    assert schedules.scaled_linear(5).max() == 0.999
+
+
 def test_impossible_schedules_are_errors():
     with pytest.raises(UserError, match="at least 1 step"):
         schedules.linear(0)
@@ -184,15 +191,15 @@ def test_ddim_maps_noise_to_the_data_without_drawing():
 
 
 @given(st.integers(1, 60), st.integers(1, 60))
-def test_ddim_steps_fall_evenly_from_the_last(total, steps):
+def test_ddim_steps_fall_evenly_to_the_first(total, steps):
     if steps > total:
         with pytest.raises(UserError, match="steps"):
             ddim_steps(total, steps)
         return
     places = ddim_steps(total, steps)
-    gaps = -np.diff([*places, -1])
+    gaps = -np.diff([total, *places])
     assert len(places) == steps
-    assert places[0] == total - 1
+    assert places[-1] == 0
     assert gaps.max() - gaps.min() <= 1
     assert gaps.sum() == total
 

@@ -116,8 +116,8 @@ def ancestral(
 def ddim(process: Process, denoise: Denoise, start: Tensor, *, steps: int) -> Tensor:
     """Deterministic sampling in `steps` of the T steps (Song et al., DDIM, ICLR 2021, eta = 0).
 
-    The steps are evenly spaced from T - 1 down; each goes from x_t to sqrt(alpha_bar_s) x_0 + sqrt(1 -
-    alpha_bar_s) eps of the next lower step s with the predicted x_0 and its noise, and the last one to x_0.
+    The steps are those of `ddim_steps`; each goes from x_t to sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s)
+    eps of the next lower step s with the predicted x_0 and its noise, and the last one to x_0.
     """
     places = ddim_steps(len(process), steps)
     x = start
@@ -132,10 +132,10 @@ def ddim(process: Process, denoise: Denoise, start: Tensor, *, steps: int) -> Te
 
 
 def ddim_steps(total: int, steps: int) -> list[int]:
-    """`steps` of 0 ... total - 1, evenly spaced, the highest first: T - 1, T - 1 - T / steps, …"""
+    """`steps` of 0 ... total - 1, evenly spaced, the highest first: 800, 600, 400, 200, 0 for 5 of 1000."""
     if not 1 <= steps <= total:
         raise UserError(f"steps must lie between 1 and {total}, not at {steps}")
-    return [total - 1 - place * total // steps for place in range(steps)]
+    return [place * total // steps for place in reversed(range(steps))]
 
 
 def standard_normal(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -21,6 +21,12 @@ def linear(steps: int, low: float = 1e-4, high: float = 0.02) -> Tensor:
     return _checked(torch.linspace(low, high, steps, dtype=torch.float64), steps)
 
 
+def scaled_linear(steps: int) -> Tensor:
+    """`linear` from 0.0001 c to 0.02 c, c = 1000 / T, none above 0.999: the same end for any T."""
+    c = 1000 / steps
+    return linear(steps, min(1e-4 * c, MAX_BETA), min(0.02 * c, MAX_BETA))
+
+
 def linear_variance(steps: int, scale: float, low: float, high: float, first: float | None = 1e-5) -> Tensor:
     """DiffRec's schedule: the variance of the noise, 1 - alpha_bar_t, grows linearly from c low to c high.
 
