@@ -58,6 +58,10 @@ def random_dialogues(first, count, seekers, seed):
             if offered not in forms:
                 forms[offered] = (1, 0, 1)
             messages.append((True, "No, but it sounds great, I will watch it"))
+        if number % 2:  # the dialogue ends with a recommendation
+            offered = int(rng.choice(list(TITLES)))
+            messages.append((False, f"Or @{offered} ?"))
+            forms.setdefault(offered, (1, 2, 2))
         made.append(dialogue(number, seeker, 1000 + number, messages, forms))
     return made
 
