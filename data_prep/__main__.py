@@ -44,8 +44,9 @@ def fetch_data_set(name: str) -> None:
     if entry.bundled:
         print(f"{name} is shipped with the project: nothing to fetch")
         return
+    path = fetch(entry)
     hashed = f"all {len(entry.files)} files" if entry.files else f"sha256 {entry.archive.sha256}"
-    print(f"{fetch(entry)} is there, {hashed}\nnext: python -m data_prep build {name}")
+    print(f"{path} is there, {hashed}\nnext: python -m data_prep build {name}")
 
 
 def build_data_set(name: str, where: Path | None) -> None:

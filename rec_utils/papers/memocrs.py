@@ -78,6 +78,9 @@ class GeneralMemory:
     ) -> GeneralMemory:
         """Learn from training dialogues, without those that are to be predicted.
 
+        For reflection the expert of a training turn is fitted without its seeker; the extractor is not, so it
+        reads the training dialogues a little better than others.
+
         Args:
             train: the dialogues; movies are those of the whole data set.
             expert: a name in `EXPERTS`.

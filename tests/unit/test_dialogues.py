@@ -204,6 +204,8 @@ def test_what_is_not_built_says_how_to_build_it(full, raw, capsys):
     (raw / "test_data.jsonl").unlink()
     assert full[1]("build", "redial-full", "--from", raw) == 2
     assert "holds no test_data.jsonl" in capsys.readouterr().err
+    assert full[1]("fetch", "tg-redial") == 2
+    assert "tg-redial has no archive to fetch: https://github.com/RUCAIBox" in capsys.readouterr().err
     assert full[1]("build", "redial") == 2
     assert "redial is shipped as tables; give its raw files" in capsys.readouterr().err
     with pytest.raises(UserError, match="did you mean 'redial'"):
