@@ -189,7 +189,9 @@ def _tables(
     sessions: pd.DataFrame, turns: pd.DataFrame, mentions: pd.DataFrame, forms: list, movies: pd.DataFrame
 ) -> Tables:
     """The five tables with their columns in order, typed and sorted."""
-    movies["title"] = movies["title"].astype("str").fillna("").str.replace(r"\s+", " ", regex=True).str.strip()
+    movies["title"] = (
+        movies["title"].astype("str").fillna("").str.replace(r"\s+", " ", regex=True).str.strip()
+    )
     movies["year"] = pd.to_numeric(movies["title"].str.extract(r"\((\d{4})\)$")[0])
     if "seconds" not in turns:
         turns = turns.assign(seconds=pd.NA)
