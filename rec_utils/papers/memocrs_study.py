@@ -123,7 +123,7 @@ def sweep(
     """The rules with other budgets of the bank (at k = 3) and other numbers of entries retrieved (no budget).
 
     Returns:
-        Columns swept (budget or k) and value (None for no budget); means over turns of warm seekers of the
+        Columns swept (budget or k) and value (NaN for no budget); means over turns of warm seekers of the
         entries held, those retrieved and the words they take; and the metric for warm seekers.
     """
     pairs, turns, guidelines = general.extractor.extract(dialogues), known.contexts, general.guidelines(arm)
