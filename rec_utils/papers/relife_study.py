@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from rec_utils import rerank
 from rec_utils.click_world import ClickWorld
@@ -121,6 +122,41 @@ def scores_by_list(
         for metric, value in values.items():
             found.setdefault(metric, {})[name] = value
     return found
+
+
+def readable(
+    lists: HistoryLists, log: ListLog, titles: np.ndarray, scores: Mapping[str, np.ndarray], n_past: int = 2
+) -> pd.DataFrame:
+    """One list of each user, with the past lists before it, to be read by a person.
+
+    Args:
+        lists: those to re-rank.
+        log: where they come from; it gives the users' ids.
+        titles: [I] of the log's items.
+        scores: name -> [N, n] of the lists.
+        n_past: past lists that are shown, at most.
+
+    Returns:
+        One row an item: user_id, list ("2 before", "1 before", "to re-rank"), title, clicked, and for the
+        candidates the rank that each score gives them.
+    """
+    _, row = np.unique(lists.user_row.numpy(), return_index=True)
+    batch = lists.batch(torch.from_numpy(row))
+
+    def rows(name: str, item_row: Tensor, clicked: Tensor, real: Tensor | bool) -> pd.DataFrame:
+        users = np.repeat(log.user_ids[batch.user_row.numpy()], item_row.shape[1])
+        table = pd.DataFrame({"user_id": users, "list": name, "title": titles[item_row.flatten().numpy()]})
+        table["clicked"] = np.where(clicked.flatten().numpy(), "yes", "no")
+        return table if real is True else table[real.flatten().numpy()]
+
+    past = batch.past
+    shown = range(max(-n_past, -past.item_row.shape[1]), 0)
+    parts = [rows(f"{-j} before", past.item_row[:, j], past.clicked[:, j], past.real[:, j]) for j in shown]
+    last = rows("to re-rank", batch.item_row, batch.label > 0, True)
+    for name, score in scores.items():
+        last[f"rank: {name}"] = 1 + (-score[row]).argsort(1).argsort(1).ravel()
+    table = pd.concat([*parts, last], ignore_index=True)
+    return table.sort_values("user_id", kind="stable", ignore_index=True)
 
 
 # Models

@@ -90,6 +90,7 @@ LAYERS = (
         "collaborative",
         "baselines",
         "knowledge",
+        "decoding",
     },
     {"papers", "widgets"},
 )

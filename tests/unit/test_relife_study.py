@@ -11,7 +11,8 @@ from tiny_ratings import random_dataset
 
 from rec_utils import metrics, rerank
 from rec_utils.click_world import World, click_world
-from rec_utils.history_lists import split_users
+from rec_utils.history_lists import history_lists, split_users
+from rec_utils.list_log import rating_lists
 from rec_utils.papers import relife_study as study
 from rec_utils.training import TrainConfig
 
@@ -155,3 +156,24 @@ def test_the_truth_of_a_world_bounds_what_an_order_can_get():
     for name, value in found.items():
         assert (value <= found[study.ORACLE] + 1e-12).all(), name
     assert found["random"].mean() < found[study.ORACLE].mean()
+
+
+def test_a_list_can_be_read_with_those_before_it():
+    log = rating_lists(random_dataset(n_users=12, n_items=60, n_each=50), like_from=4, length=5)
+    lists = history_lists(log, n_past=3, min_past=1)
+    titles = np.array([f"film {item}" for item in log.item_ids])
+    score = np.random.default_rng(0).random(lists.label.shape)
+    table = study.readable(lists, log, titles, {"ours": score}, n_past=2)
+    first = int(np.flatnonzero(lists.user_row.numpy() == 3)[0])
+    target = int(lists.target[first])
+    shown = table[table["user_id"] == log.user_ids[3]]
+    last = shown[shown["list"] == "to re-rank"]
+    assert last["title"].tolist() == [f"film {log.item_ids[i]}" for i in lists.item_row[first]]
+    assert (last["clicked"] == "yes").tolist() == lists.label[first].bool().tolist()
+    assert last.sort_values("rank: ours")["title"].tolist() == [
+        f"film {log.item_ids[lists.item_row[first, j]]}" for j in np.argsort(-score[first])
+    ]
+    before = shown[shown["list"] == "1 before"]
+    assert before["title"].tolist() == [f"film {log.item_ids[i]}" for i in log.item_row[target - 1]]
+    assert (before["clicked"] == "yes").tolist() == log.clicked[target - 1].tolist()
+    assert before["rank: ours"].isna().all()
