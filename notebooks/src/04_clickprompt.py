@@ -520,14 +520,10 @@ if WITH_LM:
         numbers["long-tail-most"] = stats.difference_of_parts(*(of_tail[name] for name in BOTH))
     gain = numbers[f"every-backbone/{BACKBONE}"]
     singles["control-resolution"] = (gain.high - gain.low) / 2
-for name, number in (numbers | singles).items():
-    run.metric(name, number)
 
 # %% tags=["nbval-ignore-output"]
-seeds = {r.parameters["SEED"]: r.metrics for r in others if r.parameters["SEED"] != SEED}.values()
-pooled = {n: stats.over_seeds([i, *(o[n] for o in seeds if n in o)]) for n, i in numbers.items()}
-over_seeds = {n: [v, *(o[n] for o in seeds if n in o)] for n, v in singles.items()}
-pooled |= {n: stats.mean_interval(values) for n, values in over_seeds.items() if len(values) > 1}
+from rec_utils.verdicts import conclude
+
 of_pair = {(row["arm"], row["over"]): stats.Interval(*row[columns]) for _, row in sweep.iterrows()}
 swept = {name.replace(" ", "-"): (name, MAIN) for name in ABLATIONS}
 swept |= {"control-knowledge": (f"{MAIN}, random weights", MAIN)}
@@ -536,22 +532,19 @@ for n in size["more_rows"]:
     swept[f"control-more-rows/{n:,} rows"] = (f"{MAIN}, {n:,} rows", f"CTR model, {n:,} rows")
 swept |= {"control-known-users": (f"{MAIN}, random split", "CTR model, random split")}
 swept |= {f"every-backbone/{b}": (f"{MAIN}, {b}", f"{b}, same rows") for b in size["backbones"]}
-pooled |= {name: of_pair[pair] for name, pair in swept.items() if pair in of_pair}
+pooled = {name: of_pair[pair] for name, pair in swept.items() if pair in of_pair}
 if "splits" in recorded:
     pooled["control-split-ml1m"] = added["MovieLens-1M, recorded", BACKBONE]
-evidence = {}
-for name, interval in pooled.items():
-    claim, _, part = name.partition("/")
-    evidence[claim] = {**evidence.get(claim, {}), part: interval} if part else interval
-for claim, number in {"every-backbone": 1 + len(size["backbones"]), "long-tail-gain": 4}.items():
-    if len(evidence.get(claim, {})) < number:
-        evidence.pop(claim, None)
-for claim in card.claims:
-    if not claim.not_testable and claim.id not in evidence:
-        evidence[claim.id] = claims.NotTestable(f"no language model or no recorded run at profile {PROFILE}")
-verdicts = claims.check(card, evidence)
-run.verdicts(verdicts)
-print(f"Pooled over {1 + len(seeds)} seeds.")
+verdicts, n_seeds = conclude(
+    run,
+    card,
+    numbers | singles,
+    f"no language model or no recorded run at profile {PROFILE}",
+    "SWEEP",
+    pooled=pooled,
+    parts={"every-backbone": 1 + len(size["backbones"]), "long-tail-gain": 4},
+)
+print(f"Pooled over {n_seeds} seeds.")
 report.verdict_table(verdicts)
 
 # %%
