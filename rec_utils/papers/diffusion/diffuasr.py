@@ -11,7 +11,10 @@ Any next-item model is then trained on the longer sequences, without a loss on t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +28,7 @@ from rec_utils.papers.diffusion.schedules import scaled_linear
 from rec_utils.papers.diffusion.unet import UNet
 from rec_utils.sequences import SequenceTask, Windows, gather
 from rec_utils.settings import check_choice
+from rec_utils.training import FitResult, Objective, TrainConfig, fit
 
 #: Ways to make up items, the method and its controls.
 WAYS = ("diffusion", "popular", "own")
@@ -159,6 +163,37 @@ class DiffuASR(nn.Module):
         x = ddim(self.process, denoise, standard_normal(shape, generator, guide.device), steps=steps)
         unit = F.normalize(self.items.weight[1:])
         return (F.normalize(x.flatten(2), dim=2) @ unit.T).argmax(2) + 1
+
+
+def train(
+    task: SequenceTask,
+    *,
+    n_first: int = 10,
+    seed: int = 0,
+    training: Mapping[str, Any] = MappingProxyType({}),
+    progress: bool | str = False,
+    **settings: Any,
+) -> tuple[DiffuASR, FitResult]:
+    """A generator of the first items of a task, trained on its longer sequences.
+
+    Args:
+        task: the sequences.
+        n_first: M.
+        seed: of initial weights, shuffling and noise.
+        training: fields of `TrainConfig` that differ; the batches are of 512.
+        progress: see `training.fit`.
+        settings: of `DiffuASR`.
+
+    Raises:
+        UserError: see `Starts.of`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = DiffuASR(task.n_items, n_first=n_first, **settings)
+    config = TrainConfig(**({"batch_size": 512} | dict(training) | {"seed": seed}))
+    objective = Objective(lambda loss, _: loss.mean())
+    log = fit(model, Starts.of(task, n_first), None, config, progress, objective)
+    return model.eval(), log
 
 
 def made_up(

@@ -1,0 +1,172 @@
+"""Diffusion recommenders beside their baselines, all trained, chosen and judged alike.
+
+`compare` runs several methods and seeds on all cores, `tune` chooses a setting on the validation part, and
+`sweep` varies the sampling of one trained model. What is trained is in `methods`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rec_utils.errors import UserError
+from rec_utils.papers.diffusion.methods import DETERMINISTIC, Fitted, Task, fit, methods
+from rec_utils.ranking import CHOSEN_BY, CUTS, means
+from rec_utils.resume import remembered
+from rec_utils.settings import check_choice
+from rec_utils.stats import Draws, Interval, draw_mean, over_seeds
+from rec_utils.training import run_jobs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Metrics by user of several methods and seeds."""
+
+    users: pd.DataFrame  #: label, seed, user and the metrics; a method without a seed stands under each
+    fits: pd.DataFrame  #: label, seed, validation Recall@20, best epoch, epochs and seconds of training
+
+    def table(self) -> pd.DataFrame:
+        """Mean of each metric over users and seeds, one row a label."""
+        return self.users.drop(columns=["seed", "user"]).groupby("label", sort=False).mean()
+
+    def draws(self, metric: str, seed: int, *, among: np.ndarray | None = None) -> Draws:
+        """A bootstrap over users of the metric of all labels, for one seed.
+
+        Args:
+            metric: a column of `users`, such as "NDCG@20".
+            seed: of the training.
+            among: only these users.
+        """
+        rows = self.users[self.users["seed"] == seed]
+        if among is not None:
+            rows = rows[rows["user"].isin(among)]
+        values = rows.pivot(index="user", columns="label", values=metric)
+        return draw_mean({label: values[label] for label in values}, values.index.to_numpy())
+
+    def interval(self, metric: str, label: str, *, among: np.ndarray | None = None) -> Interval:
+        """The mean of a metric, with an interval over users and seeds."""
+        return self._over_seeds(metric, lambda draws: draws.interval(lambda m: m[label]), among)
+
+    def gain(self, metric: str, label: str, over: str, *, among: np.ndarray | None = None) -> Interval:
+        """Relative change from `over` to `label` in percent, with an interval over users and seeds."""
+        return self._over_seeds(metric, lambda draws: draws.gain(label, over), among)
+
+    def _over_seeds(
+        self, metric: str, interval: Callable[[Draws], Interval], among: np.ndarray | None
+    ) -> Interval:
+        seeds = self.users["seed"].unique()
+        return over_seeds([interval(self.draws(metric, seed, among=among)) for seed in seeds])
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method with its settings, under a label of its own in a comparison."""
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)  #: see `methods.fit`
+    training: Mapping[str, Any] = field(default_factory=dict)  #: fields of `TrainConfig` that differ
+    sampling: Mapping[str, Any] = field(default_factory=dict)  #: of the test, see `Fitted.evaluate`
+
+
+def compare(
+    task: Task,
+    arms: Mapping[str, Arm],
+    *,
+    seeds: Sequence[int] = (0,),
+    training: Mapping[str, Any] = MappingProxyType({}),
+    every: int = 1,
+    cuts: Sequence[int] = CUTS,
+    masked: bool = True,
+    workers: int | None = None,
+    resume: bool = False,
+) -> Comparison:
+    """Train every arm with every seed on all cores, and judge it on the test part.
+
+    Args:
+        task: users' rows or sequences.
+        arms: label -> arm.
+        seeds: of `methods.fit`; a method without training runs once.
+        training: fields of `TrainConfig` for all arms, before those of an arm.
+        every: epochs from one validation to the next.
+        cuts: the k of the metrics.
+        masked: see `methods.fit`.
+        workers: processes, see `training.run_jobs`.
+        resume: keep every finished fit on disk and take it from there if this is repeated.
+
+    Raises:
+        UserError: a method is unknown for this kind of task.
+    """
+    for arm in arms.values():
+        check_choice("method", arm.method, methods(task))
+    shared = dict(training)  # a mapping proxy cannot be sent to another process
+
+    def run(arm: Arm, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+        own = {"training": shared | dict(arm.training), "every": every, "masked": masked}
+        fitted = fit(task, arm.method, seed=seed, **own, **arm.settings)
+        return fitted.evaluate(cuts=cuts, **arm.sampling), _fit_row(fitted)
+
+    # a label is no argument, so that a finished fit is found again under another one
+    cells = [
+        (label, arm, seed)
+        for seed in seeds
+        for label, arm in arms.items()
+        if seed == seeds[0] or arm.method not in DETERMINISTIC
+    ]
+    jobs = [{"arm": arm, "seed": seed} for _, arm, seed in cells]
+    results = run_jobs(remembered(run) if resume else run, jobs, workers, "fits")
+    users, fits = [], []
+    for (label, arm, seed), (table, row) in zip(cells, results, strict=True):
+        under = seeds if arm.method in DETERMINISTIC else [seed]
+        users += [table.assign(label=label, seed=each) for each in under]
+        fits.append({"label": label, "seed": seed} | row)
+    return Comparison(pd.concat(users, ignore_index=True), pd.DataFrame(fits))
+
+
+def _fit_row(fitted: Fitted) -> dict[str, Any]:
+    """What a table of fits tells about one."""
+    if fitted.log is None:
+        validation = means(fitted.evaluate("validation"))[CHOSEN_BY]
+        return {"validation": validation, "best_epoch": 0, "epochs": 0, "seconds": 0.0}
+    return {
+        "validation": fitted.log.epochs[fitted.log.best_epoch - 1][f"valid_{CHOSEN_BY}"],
+        "best_epoch": fitted.log.best_epoch,
+        "epochs": len(fitted.log.epochs),
+        "seconds": fitted.log.seconds,
+    }
+
+
+def tune(
+    task: Task,
+    method: str,
+    grid: Sequence[Mapping[str, Any]] | None = None,
+    **settings: Any,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The best of some settings by validation Recall@20, and all their values.
+
+    Args:
+        task: users' rows or sequences.
+        method: what is tuned.
+        grid: settings to try; by default those of `DETERMINISTIC`.
+        settings: of `fit`, the same for all.
+
+    Raises:
+        UserError: there is no grid for this method.
+    """
+    grid = DETERMINISTIC.get(method) if grid is None else grid
+    if not grid:
+        raise UserError(f"tune needs a grid of settings for {method}")
+    found = [means(fit(task, method, **settings, **each).evaluate("validation"))[CHOSEN_BY] for each in grid]
+    table = pd.DataFrame([dict(each) | {CHOSEN_BY: value} for each, value in zip(grid, found, strict=True)])
+    return dict(grid[int(np.argmax(found))]), table
+
+
+def sweep(fitted: Fitted, samplings: Sequence[Mapping[str, Any]], part: str = "test") -> pd.DataFrame:
+    """Metrics by user of one trained model under several ways to sample, their settings as columns."""
+    return pd.concat(
+        [fitted.evaluate(part, **sampling).assign(**sampling) for sampling in samplings], ignore_index=True
+    )
