@@ -7,7 +7,7 @@ for training. All sequences stand in one tensor, and a batch is gathered from it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -150,6 +150,24 @@ class SequenceBatch:
     history: Tensor  #: [B, L] items, the oldest first; 0 is padding
     length: Tensor  #: [B] number of items
     label: Tensor  #: [B] the next item, or [B, L] the next item after every step, 0 in padding
+
+
+def by_length(batch: SequenceBatch, size: int = 128) -> Iterator[tuple[Tensor, SequenceBatch]]:
+    """The batch in parts of `size` rows of similar length, each cut to its longest: little padding is left.
+
+    Yields:
+        The rows of each part, and the part.
+    """
+    for rows in batch.length.argsort(stable=True).split(size):
+        width = int(batch.length[rows].max())
+        label = batch.label[rows] if batch.label.ndim == 1 else batch.label[rows, :width]
+        yield rows, SequenceBatch(batch.history[rows, :width], batch.length[rows], label)
+
+
+def in_order(parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """One value a row [B, ...], given the rows and values of parts such as those of `by_length`."""
+    rows, values = (torch.cat(each) for each in zip(*parts, strict=True))
+    return values[rows.argsort()]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rec_utils.layers import Block, Dropout
-from rec_utils.sequences import SequenceBatch
+from rec_utils.sequences import SequenceBatch, by_length, in_order
 
 
 class NextItem(nn.Module):
@@ -35,15 +35,21 @@ class NextItem(nn.Module):
         raise NotImplementedError
 
     def forward(self, batch: SequenceBatch) -> Tensor:
-        """Cross-entropy [n] of the n real targets in `batch.label` [B, L]."""
-        real = batch.label > 0
-        logits = self.read(batch.history)[real] @ self.items.weight[1:].T
-        return F.cross_entropy(logits, batch.label[real] - 1, reduction="none")
+        """Cross-entropy [n] of the n real targets in `batch.label` [B, L], in no particular order."""
+        losses = []
+        for _, part in by_length(batch):
+            real = part.label > 0
+            logits = self.read(part.history)[real] @ self.items.weight[1:].T
+            losses.append(F.cross_entropy(logits, part.label[real] - 1, reduction="none"))
+        return torch.cat(losses)
 
     @torch.no_grad()
     def scores(self, batch: SequenceBatch) -> Tensor:
         """Scores [B, I] of items 1 … I after the last step of every history."""
-        return last(self.read(batch.history), batch.length) @ self.items.weight[1:].T
+        states = in_order(
+            (rows, last(self.read(part.history), part.length)) for rows, part in by_length(batch)
+        )
+        return states @ self.items.weight[1:].T
 
 
 class SASRec(NextItem):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rec_utils.errors import UserError
 from rec_utils.implicit import core, likes
-from rec_utils.sequences import SequenceTask, Windows, sequence_task
+from rec_utils.sequences import SequenceTask, Windows, by_length, in_order, sequence_task
 from tests.unit.tiny_ratings import random_dataset
 
 USERS = st.lists(st.lists(st.integers(1, 9), min_size=3, max_size=14), min_size=1, max_size=6)
@@ -75,6 +75,25 @@ def test_targets_and_what_was_seen_before_them():
     assert task.seen("test").nonzero()[1].tolist() == [0, 1, 2, 3, 4]
     assert task.implicit().train.tolist() == [[0, 2], [0, 0], [1, 3]]
     assert task.lengths().tolist() == [2, 1]
+
+
+@given(USERS, st.integers(1, 4))
+def test_parts_of_similar_length_hold_each_row_once_and_no_needless_padding(users, size):
+    task = task_of(users)
+    for samples in (task.prefixes("test", 6), task.windows(6)):
+        if not len(samples):
+            continue
+        batch = samples.batch(torch.arange(len(samples)))
+        parts = list(by_length(batch, size))
+        for rows, part in parts:
+            width = part.history.shape[1]
+            assert len(rows) <= size
+            assert width == part.length.max()
+            assert torch.equal(part.history, batch.history[rows, :width])
+            assert not batch.history[rows, width:].any()
+            expected = batch.label[rows] if batch.label.ndim == 1 else batch.label[rows, :width]
+            assert torch.equal(part.label, expected)
+        assert torch.equal(in_order((rows, part.length) for rows, part in parts), batch.length)
 
 
 def test_select_keeps_the_samples():

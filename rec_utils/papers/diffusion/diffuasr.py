@@ -193,7 +193,7 @@ def train(
     config = TrainConfig(**({"batch_size": 512} | dict(training) | {"seed": seed}))
     objective = Objective(lambda loss, _: loss.mean())
     log = fit(model, Starts.of(task, n_first), None, config, progress, objective)
-    return model.eval(), log
+    return model.cpu().eval(), log
 
 
 def made_up(

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from rec_utils.layers import Block, Dropout
 from rec_utils.papers.diffusion.process import Process, ancestral, standard_normal, time_embedding
 from rec_utils.papers.diffusion.schedules import truncated_linear
-from rec_utils.sequences import SequenceBatch
+from rec_utils.sequences import SequenceBatch, by_length, in_order
 
 
 class DiffuRec(nn.Module):
@@ -80,24 +80,31 @@ class DiffuRec(nn.Module):
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Cross-entropy [B] at uniform steps t."""
-        x0, e = self.items(batch.label), self.read(batch.history)
+        x0 = self.items(batch.label)
         t = torch.randint(len(self.process), (len(x0),), device=x0.device)
         xt = self.process.q_sample(x0, t, torch.randn_like(x0))
-        mix = self.delta * (1 + torch.randn_like(e))
-        predicted = self.denoise(e, batch.length, xt, t, mix)
-        return F.cross_entropy(predicted @ self.items.weight[1:].T, batch.label - 1, reduction="none")
+        parts = []
+        for rows, part in by_length(batch):
+            e = self.read(part.history)
+            mix = self.delta * (1 + torch.randn_like(e))
+            parts.append((rows, self.denoise(e, part.length, xt[rows], t[rows], mix)))
+        logits = in_order(parts) @ self.items.weight[1:].T
+        return F.cross_entropy(logits, batch.label - 1, reduction="none")
 
     @torch.no_grad()
     def scores(self, batch: SequenceBatch, *, seed: int = 0, steps: int | None = None) -> Tensor:
         """Scores [B, I] of items 1 … I, after `steps` ancestral steps from noise, all T by default."""
         generator = torch.Generator().manual_seed(seed)
-        width = int(batch.length.max())
-        e = self.read(batch.history[:, :width])
 
-        def predict(x: Tensor, t: Tensor) -> Tensor:
-            mix = self.delta * (1 + standard_normal(e.shape, generator, e.device))
-            return self.denoise(e, batch.length, x, t, mix)
+        def generate(part: SequenceBatch) -> Tensor:
+            e = self.read(part.history)
 
-        start = standard_normal(e[:, 0].shape, generator, e.device)
-        x0 = ancestral(self.process, predict, start, generator=generator, steps=steps)
+            def predict(x: Tensor, t: Tensor) -> Tensor:
+                mix = self.delta * (1 + standard_normal(e.shape, generator, e.device))
+                return self.denoise(e, part.length, x, t, mix)
+
+            start = standard_normal(e[:, 0].shape, generator, e.device)
+            return ancestral(self.process, predict, start, generator=generator, steps=steps)
+
+        x0 = in_order((rows, generate(part)) for rows, part in by_length(batch))
         return x0 @ self.items.weight[1:].T

@@ -47,7 +47,7 @@ def train(
     config = TrainConfig(lr=2e-3, lr_decay=True, batch_size=32, max_epochs=epochs, seed=seed)
     objective = Objective(lambda loss, _: loss.mean())
     log = fit(model, outfits(n_outfits, "train", seed), None, config, progress, objective)
-    return model.eval(), log
+    return model.cpu().eval(), log
 
 
 def blanks(n: int, task: str) -> Tensor:

@@ -171,7 +171,8 @@ def _row_model(
     def scorer(part: str, *, seed: int = 0, **sampling: Any) -> Scorer:
         if sampling.get("corrupt"):
             sampling["generator"] = torch.Generator().manual_seed(seed)
-        return lambda users: model.scores(rows.rows(torch.from_numpy(users)), **sampling)
+        device = next(model.parameters()).device
+        return lambda users: model.scores(rows.rows(torch.from_numpy(users)).to(device), **sampling)
 
     return model, rows, scorer
 
@@ -194,7 +195,7 @@ def _sequence_model(
         train = train.select(real[train.position])
 
     def scorer(part: str, **sampling: Any) -> Scorer:
-        prefixes = read.prefixes(part, length)
+        prefixes = read.prefixes(part, length).to(next(model.parameters()).device)
         return lambda users: model.scores(prefixes.batch(torch.from_numpy(users)), **sampling)
 
     return model, train, scorer
