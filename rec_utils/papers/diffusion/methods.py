@@ -103,10 +103,10 @@ def fit(
         every: epochs from one validation to the next.
         progress: see `training.fit`.
         masked: whether what a user chose before is no candidate; DreamRec's and DiffuRec's code ranks it.
-        settings: of the method: of `cosine_neighbours`, `ease_weights` or the model's class; `length` of the
-            history for a model of sequences; `weights` (lowest, highest) for T-DiffRec; `n_clusters` for
-            L-DiffRec; `made_up` (items [U, M], users [U] who get them) for a model of sequences, see
-            `diffuasr`.
+        settings: of the method: of `cosine_neighbours`, `ease_weights` or the model's class. Besides, on rows:
+            `weights` (lowest, highest) of T-DiffRec, or of L-DiffRec, which makes it LT-DiffRec; `n_clusters`
+            of L-DiffRec. On sequences: `length` of the history; `made_up` (items [U, M], which users [U] get
+            them), see `diffuasr`.
 
     Raises:
         UserError: the method is unknown for this kind of task.
@@ -157,7 +157,7 @@ def _row_model(
     task: ImplicitTask, method: str, config: TrainConfig, settings: dict[str, Any]
 ) -> tuple[nn.Module, Samples, Callable[..., Scorer]]:
     """(Untrained model, its training samples, scorer of a part) on users' rows."""
-    weights = settings.pop("weights", (0.1, 1.0)) if method == "T-DiffRec" else None
+    weights = settings.pop("weights", (0.1, 1.0) if method == "T-DiffRec" else None)
     matrix = task.matrix("train") if weights is None else time_weighted(task, *weights)
     rows = RowSamples.of(matrix)
     if method == "L-DiffRec":
