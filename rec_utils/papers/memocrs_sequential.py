@@ -55,7 +55,8 @@ class Sequential:
         scores = np.tile((self.popularity / self.popularity.sum()).astype(np.float32), (named.shape[0], 1))
         history, length = self._histories(named)
         for rows in np.array_split(np.flatnonzero(length), max(len(length) // 512, 1)):
-            batch = SequenceBatch(history[rows], torch.from_numpy(length[rows]), torch.empty(0))
+            nothing = torch.zeros(len(rows), dtype=torch.int64)  # no label is needed
+            batch = SequenceBatch(history[rows], torch.from_numpy(length[rows]), nothing)
             scores[rows] = 0
             scores[rows[:, None], self.movies] = self.model.scores(batch).softmax(dim=1).numpy()
         return scores
