@@ -72,11 +72,9 @@ class Fitted:
 
     def evaluate(self, part: str = "test", *, cuts: Sequence[int] = CUTS, **sampling: Any) -> pd.DataFrame:
         """Metrics of every user, see `ranking.rank_rows`; `sampling` are settings of the model's `scores`."""
+        check_choice("part", part, list(SEEN))
         if isinstance(self.task, ImplicitTask):
-            truth, seen = (
-                self.task.matrix(part),
-                self.task.matrix(*SEEN[check_choice("part", part, list(SEEN))]),
-            )
+            truth, seen = self.task.matrix(part), self.task.matrix(*SEEN[part])
         else:
             truth, seen = self.task.targets(part), self.task.seen(part)
         return rank_rows(self.scorer(part, **sampling), truth, seen if self.masked else None, cuts=cuts)
@@ -103,7 +101,7 @@ def fit(
         every: epochs from one validation to the next.
         progress: see `training.fit`.
         masked: whether what a user chose before is no candidate; DreamRec's and DiffuRec's code ranks it.
-        settings: of the method: of `cosine_neighbours`, `ease_weights` or the model's class. Besides, on rows:
+        settings: of the method: of `cosine_neighbours`, `ease_weights` or the model's class. On rows, too:
             `weights` (lowest, highest) of T-DiffRec, or of L-DiffRec, which makes it LT-DiffRec; `n_clusters`
             of L-DiffRec. On sequences: `length` of the history; `made_up` (items [U, M], which users [U] get
             them), see `diffuasr`.
@@ -139,7 +137,7 @@ def _prepare(task: Task, method: str, masked: bool, settings: dict[str, Any]) ->
     rows = task if isinstance(task, ImplicitTask) else task.implicit()
     train = rows.matrix("train")
     if method == "popularity":
-        scorer = collaborative.popularity(train)
+        scorer = collaborative.popularity(train, **settings)
         return Fitted(task, method, lambda part: scorer, masked=masked)
     if method == "ItemKNN":
         weights = collaborative.cosine_neighbours(train, **({"k": 200} | settings))
