@@ -101,7 +101,10 @@ print(f"seekers in both: {len(set(train.sessions['seeker']) & set(test.sessions[
 # NDCG@k and MRR@k also ask how high.
 
 # %% tags=["nbval-ignore-output"]
-experts = {name: memocrs.EXPERTS[name](train) for name in size["experts"]}
+from rec_utils.timing import one_thread
+
+with one_thread():  # small models
+    experts = {name: memocrs.EXPERTS[name](train) for name in size["experts"]}
 alone = memocrs_study.expert_ranks(turns, experts)
 first = memocrs_study.table(alone, turns)
 first[first["group"] == "all"].drop(columns="group").set_index("arm").round(4)
@@ -283,7 +286,22 @@ report.verdict_table(verdicts, numbers=False)
 # %% [markdown]
 # ## What differs, and why
 #
-# TO BE WRITTEN
+# **The general memory is what helps.** HR@10 rises from .114 to .159, by 40 % [30, 51]; nearly all of that is the expert's collaborative knowledge. Learnt guidelines against equal weights: +0.6 % [-4, +6].
+# Cold seekers gain no more by it than warm ones do.
+#
+# **The user-specific memory adds little, and where it does, it repeats.** For warm seekers +2.6 % [0.4, 4.4]; on films that no earlier session named +0.7 % [-2.0, +3.0]. Where each seeker counts alike it is
+# -.004 [-.015, +.004]: the gain is that of a few busy seekers.
+#
+# **Raw history is not worse, but it does something else.** In place of the memory it is level (+1.5 % [-2.4, +5.0] for the memory). Films named before it finds far more often, .315 against .277; new ones less often, .115
+# against .129 (+13 % [8, 18] for the memory). So it does drag to the past, as the paper says, and ReDial's recommenders repeat themselves often enough to reward that. Which of the two is better depends on whether a repeat is
+# welcome. The price decides: what is retrieved takes 1.1 % of the tokens.
+#
+# **A language model ranks far better than the rules,** .253 against .147, from the same candidates and beyond: it knows films. That its memory is worth something is not shown (+3.3 % [-8, +15], 306 turns). As an extractor it is
+# better where it is hard: F1 of dislikes .68 against .39 by rules. Micro F1 would hide that, since calling everything liked has .82.
+#
+# **What we do otherwise than the paper:** everything below the level of its abstract is reconstructed: prompts, merging, retrieval, deletion. Guidelines are learnt weights. The expert is co-occurrence, better here than our small
+# SASRec. Training has 3,458 of ReDial's 10,006 dialogues. Replies are not generated. The language model saw twenty candidates and lists ten films; it is not one of the paper's, and may know from elsewhere which films go
+# together. Its prompts were read in portions, in the order of the sessions; one answer without memory took a film from a neighbouring dialogue. TG-ReDial and INSPIRED load, but have not been run.
 #
 # ## Explore
 #
