@@ -3,8 +3,9 @@
 A pass of a language model over a text of 256 tokens and a draft of 1 to 64 takes longer than one over a
 single token: how much longer depends on the model's size and on the machine, not on the weights, which are
 random here. The tokens that a pass writes depend on the text, not on the model: they are counted on real
-answers of a large language model, with a pool of old answers about like movies and strict verification. The
-ratio of both is the speed-up that such a model would have on such texts. Passes of all drafts take turns.
+answers of large language models (the bundled ones, and REKI's released ones where they are built), with a
+pool of old answers of their group and strict verification. The ratio of both is the speed-up that such a
+model would have on such texts. Passes of all drafts take turns.
 
 examples:
   python -m tests.bench.decoding                                  a few minutes on one core
@@ -32,7 +33,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from rec_utils import machine
 from rec_utils.decoding import Pool, Tree
 from rec_utils.decoding.decoder import Passes
-from rec_utils.errors import run_cli
+from rec_utils.errors import UserError, run_cli
 from rec_utils.files import write_atomic
 from rec_utils.papers import dare_lm, dare_study
 from rec_utils.papers.dare import steps_to_write
@@ -95,15 +96,22 @@ def pass_costs(name: str, rounds: int, device: str) -> list[dict[str, Any]]:
     ]
 
 
-def tokens_a_pass(n_texts: int) -> dict[int, float]:
-    """Tokens that a pass writes of real answers about new movies, by the size of the draft."""
+def tokens_a_pass(n_texts: int) -> dict[str, dict[int, float]]:
+    """Tokens that a pass writes of real answers, by corpus and size of the draft; pools of their group."""
     table = dare_lm.texts()
-    table = table[table["kind"] == "item"].assign(corpus="items")
-    bpe = dare_lm.make_tokenizer(table)
-    table["tokens"] = [[*ids, bpe.eos_token_id] for ids in bpe(table["answer"].tolist())["input_ids"]]
-    counted = dare_study.count_passes(table, len(bpe), n_texts, {"own group": DRAFTS})
-    total = counted.groupby("tree")[["tokens", "passes"]].sum()
-    return (total["tokens"] / total["passes"]).to_dict()
+    items = table[table["kind"] == "item"].assign(corpus="bundled answers about movies")
+    corpora = [items]
+    try:
+        corpora.append(dare_study.released_answers())
+    except UserError as error:
+        print(f"Without the released answers: {error}")
+    found = {}
+    for texts in corpora:
+        bpe = dare_lm.make_tokenizer(texts)
+        texts["tokens"] = [[*ids, bpe.eos_token_id] for ids in bpe(texts["answer"].tolist())["input_ids"]]
+        counted = dare_study.count_passes(texts, len(bpe), n_texts, {"own group": DRAFTS})
+        found[texts["corpus"].iloc[0]] = dare_study.tokens_a_pass(counted, "tree").to_dict()
+    return found
 
 
 def retrieval(n_texts: int) -> dict[str, float]:
@@ -143,9 +151,10 @@ def main() -> None:
     tokens = tokens_a_pass(arguments.texts)
     rows = [row for name in arguments.models for row in pass_costs(name, arguments.rounds, arguments.device)]
     for row in rows:
-        row["tokens a pass"] = tokens[row["draft"]]
-        row["speed-up"] = row["tokens a pass"] / row["over one token"]
+        for corpus, of_draft in tokens.items():
+            row[f"speed-up, {corpus}"] = of_draft[row["draft"]] / row["over one token"]
     pools = [retrieval(n) for n in (1_000, 10_000, 100_000)]
+    print(pd.DataFrame(tokens).round(2).to_string())
     print(pd.DataFrame(rows).set_index(["model", "draft"]).round(3).to_string())
     print(pd.DataFrame(pools).round(3).to_string(index=False))
     if arguments.record:
@@ -153,6 +162,7 @@ def main() -> None:
             "benchmark": "decoding",
             "context": CONTEXT,
             "device": arguments.device,
+            "tokens a pass": tokens,
             "passes": rows,
             "pools": pools,
             "hardware": machine.hardware(),
