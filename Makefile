@@ -31,9 +31,10 @@ test: setup lint verify  ## all checks: style, data, unit, contract and gate tes
 lab: setup  ## open JupyterLab
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
 
-bench: setup  ## measure the training loop and LIBER's stream (twenty minutes)
+bench: setup  ## measure training, LIBER's stream and passes over drafts (half an hour)
 	$(PY) -m tests.bench.training
 	$(PY) -m tests.bench.streaming
+	$(PY) -m tests.bench.decoding
 
 notebooks: setup  ## execute the notebooks at their defaults and store the outputs
 	$(PY) -m rec_utils.notebooks execute $(ONLY)
