@@ -516,8 +516,8 @@ report.verdict_table([v for v in verdicts if v.claim in exact], numbers=False)
 # number by 3 %, and the pool of all beats the own group by more.
 #
 # **A real model would save less.** The small model repeats itself: it writes four times as many tokens a pass as strict verification would accept of real answers (1.5 about movies, 1.9 about users, with 16 drafted). The released answers
-# of GPT-3.5 repeat more (2.8; in `figures/bench/decoding.json`, with what a pass over a draft costs at three sizes). On a CPU a larger model pays for each drafted token, so little or nothing would be left; on a GPU, where 64
-# tokens cost about as much as one, 2 to 3 times. No GPU was at hand, so that is not measured.
+# of GPT-3.5 repeat more (2.7). On a CPU a larger model pays for each drafted token: at 3, 36 and 105 million parameters the released answers would be written at most 1.5, 1.5 and 1.3 times as fast, with trees of 4 to 8, and the
+# bundled ones no faster at all (`figures/bench/decoding.json`). Where 64 tokens cost about as much as one, as on a GPU, it would be 2 to 3 times; no GPU was at hand, so that is not measured.
 #
 # **Batches are faster still.** One by one is the paper's setting. Sixteen prompts at once write three to four times as many texts a second as DARE, with no pool and no loss. Who writes a store offline should batch first; drafts help where
 # one answer is waited for, or where a batch does not fit.
@@ -526,7 +526,7 @@ report.verdict_table([v for v in verdicts if v.claim in exact], numbers=False)
 # help.
 #
 # **What we do otherwise than the paper:** a model of half a million parameters, trained on 2,466 texts, that writes phrases rather than sense; the trie is made when it is asked for, from an index of 8 bytes a token, instead of being
-# stored; its heaviest nodes are taken, where the code has two thresholds; of more than 128 places, 128 are read. Retrieval takes a tenth of the time here, since a pass takes 2 ms; our goal of 5 % holds for models from some 30 million parameters on. Prompts
+# stored; its heaviest nodes are taken, where the code has two thresholds; of more than 128 places, 128 are read. Retrieval takes a tenth of the time here, since a pass takes 2 ms; our goal of 5 % holds from three million parameters on. Prompts
 # are short. A user's own older answer is not in the pool, which the paper's protocol has and which flatters it.
 #
 # ## Explore
