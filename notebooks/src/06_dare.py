@@ -515,7 +515,7 @@ report.verdict_table([v for v in verdicts if v.claim in exact], numbers=False)
 # **Nor do groups.** They are to keep retrieval short, and ours is not long: a draft from 100,000 texts takes little longer than one from 100. A pool of one group knows less than one of all. On real texts the own group beats random texts of the same
 # number by 3 %, and the pool of all beats the own group by more.
 #
-# **A real model would save less.** The small model repeats itself: it writes four times as many tokens a pass as strict verification would accept of real answers (1.5 about movies, 1.9 about users, with 16 drafted). The released answers
+# **A real model would save less.** The small model repeats itself: it writes nearly four times as many tokens a pass as strict verification would accept of real answers (1.5 about movies, 1.9 about users, with 16 drafted). The released answers
 # of GPT-3.5 repeat more (2.7). On a CPU a larger model pays for each drafted token: at 3, 36 and 105 million parameters the released answers would be written at most 1.5, 1.5 and 1.3 times as fast, with trees of 4 to 8, and the
 # bundled ones no faster at all (`figures/bench/decoding.json`). Where 64 tokens cost about as much as one, as on a GPU, it would be 2 to 3 times; no GPU was at hand, so that is not measured.
 #
