@@ -277,7 +277,9 @@ def _legend(fig: Figure, ax: Axes) -> None:
     """One legend above all panels, where it hides nothing; none for a single entry."""
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > 1:
-        fig.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 4))
+        inches = 0.6 + 0.09 * max(map(len, labels))  # an entry's handle and text
+        ncols = max(1, min(len(labels), 4, int(fig.get_figwidth() / inches)))
+        fig.legend(handles, labels, loc="outside upper left", ncols=ncols)
 
 
 def _need(table: pd.DataFrame, *columns: str) -> None:

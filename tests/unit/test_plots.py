@@ -184,3 +184,13 @@ def test_a_figure_needs_a_caption(output):
     with pytest.raises(UserError, match="'gain' needs a caption"):
         plots.save(plt.figure(), "01_kar", "gain", GAINS, "")
     assert not list(output.iterdir())
+
+
+def test_a_legend_of_long_names_stays_inside_the_figure():
+    table = pd.DataFrame({"label": list("abcd"), "value": 1.0, "low": 0.5, "high": 1.5})
+    figure = plots.forest(
+        table.assign(group=[f"a rather long name of group {g}" for g in "abcd"]), xlabel="x"
+    )
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
