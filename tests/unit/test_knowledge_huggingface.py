@@ -167,7 +167,7 @@ from rec_utils.knowledge.store import Store
 asked = requests(60, max_new_tokens=30)
 backend = Counting(HuggingFaceBackend(sys.argv[1], name="tiny", batch_size=2))
 assert [answer.request for answer in generate(asked, Store(sys.argv[2]), backend, progress=False)] == asked
-print("answered", len(backend.answered))
+sys.stdout.write(f"answered {len(backend.answered)}\\n")  # one write: two processes share the stream
 """
 
 
