@@ -13,9 +13,10 @@ from rec_utils import records, report, settings
 from rec_utils.display import format_table
 from rec_utils.errors import run_cli
 from rec_utils.parameters import read_parameters
-from rec_utils.plans import Plan, check_plan, choose_notebooks, load_plan, make_plan, notebook_path
+from rec_utils.plans import Plan, check_plan, choose_notebooks, load_plan, make_plan
 from rec_utils.runs import FAILED, FINISHED, progress, stored_state
 from rec_utils.scheduler import is_running, run_batch
+from rec_utils.settings import notebook_path
 
 EPILOG = """\
 examples:

@@ -1,7 +1,7 @@
 """Notebooks and their text twins: `python -m rec_utils.notebooks sync | check | execute [NAME...]`.
 
 A notebook is edited and reviewed as `notebooks/src/NAME.py` (jupytext's py:percent format). The notebook
-`notebooks/NAME.ipynb` is made from it: `sync` takes the cells from the twin and keeps the outputs of those
+`notebooks/NAME.ipynb` is made from it (a tutorial in the folder `tutorials` of each): `sync` takes the cells from the twin and keeps the outputs of those
 that have not changed; `execute` runs it and stores all outputs; `check` says where it breaks a rule.
 """
 
@@ -20,9 +20,10 @@ from nbformat import NotebookNode
 from rec_utils import notebook_rules, settings
 from rec_utils.errors import UserError, run_cli
 from rec_utils.files import write_atomic
-from rec_utils.plans import make_plan
+from rec_utils.plans import make_plan, notebook_names
 from rec_utils.runs import FINISHED
 from rec_utils.scheduler import run_batch
+from rec_utils.settings import notebook_path
 
 EPILOG = """\
 examples:
@@ -37,7 +38,13 @@ _CELL_METADATA = ("tags", "jupyter")
 
 def twin_path(folder: Path, name: str) -> Path:
     """The text twin of the notebook `name` in `folder`."""
-    return folder / "src" / f"{name}.py"
+    return notebook_path(folder / "src", name).with_suffix(".py")
+
+
+def twin_names(folder: Path) -> list[str]:
+    """Names of the notebooks in `folder` that have a twin."""
+    found = [*folder.glob("src/[!.]*.py"), *folder.glob("src/tutorials/[!.]*.py")]
+    return sorted(path.stem for path in found if path == twin_path(folder, path.stem))
 
 
 def read_twin(path: Path) -> NotebookNode:
@@ -90,7 +97,7 @@ def write_notebook(notebook: NotebookNode, path: Path) -> None:
 def sync(folder: Path, name: str) -> None:
     """Make a notebook from its twin, keeping the outputs of unchanged cells."""
     notebook = read_twin(twin_path(folder, name))
-    path = folder / f"{name}.ipynb"
+    path = notebook_path(folder, name)
     if path.exists():
         take_outputs(notebook, nbformat.read(path, as_version=4))
     write_notebook(notebook, path)
@@ -117,7 +124,7 @@ def execute(folder: Path, names: list[str], fresh: bool = False) -> list[str]:
 
 def check(folder: Path, name: str) -> list[str]:
     """Everything that is wrong with a notebook: how it differs from its twin, and the rules it breaks."""
-    path = folder / f"{name}.ipynb"
+    path = notebook_path(folder, name)
     if not path.exists():
         return [f"there is no notebook; run: python -m rec_utils.notebooks execute {name}"]
     if not twin_path(folder, name).exists():
@@ -142,7 +149,7 @@ def _first_difference(notebook: NotebookNode, twin: NotebookNode) -> str | None:
 
 
 def _choose(folder: Path, names: list[str]) -> list[str]:
-    known = sorted({path.stem for place in ("*.ipynb", "src/*.py") for path in folder.glob(place)})
+    known = sorted({*notebook_names(folder), *twin_names(folder)})
     if not known:
         raise UserError(f"there is no notebook in {folder}")
     return [settings.check_choice("notebook", name, known) for name in names] or known

@@ -21,6 +21,7 @@ from rec_utils.errors import UserError
 from rec_utils.files import write_atomic
 from rec_utils.parameters import MAX_VALUES, Parameter, parse_values, read_cells, read_parameters
 from rec_utils.records import run_id
+from rec_utils.settings import notebook_path
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,9 @@ class Plan:
 
 
 def notebook_names(folder: Path) -> list[str]:
-    """Names of the notebooks in `folder`, in order."""
-    return sorted(path.stem for path in folder.glob("[!.]*.ipynb"))
-
-
-def notebook_path(folder: Path, name: str) -> Path:
-    """The file of the notebook `name`."""
-    return folder / f"{name}.ipynb"
+    """Names of the notebooks in `folder`, in order, the tutorials last."""
+    found = [*folder.glob("[!.]*.ipynb"), *folder.glob("tutorials/[!.]*.ipynb")]
+    return sorted(path.stem for path in found if path == notebook_path(folder, path.stem))
 
 
 def choose_notebooks(folder: Path, names: Sequence[str]) -> list[str]:

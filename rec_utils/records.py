@@ -29,7 +29,7 @@ from rec_utils.claims import Verdict
 from rec_utils.errors import UserError, describe_os_error
 from rec_utils.files import write_atomic
 from rec_utils.parameters import read_parameters
-from rec_utils.settings import NOTEBOOKS, PROFILES, ROOT, check_choice, output_dir
+from rec_utils.settings import NOTEBOOKS, PROFILES, ROOT, check_choice, notebook_path, output_dir
 from rec_utils.stats import Interval
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def start_notebook(notebook: str, namespace: Mapping[str, Any], card: Card | Non
     Names and defaults of the parameters come from the notebook's parameters cell, the values from
     `namespace`.
     """
-    declared = read_parameters(NOTEBOOKS / f"{notebook}.ipynb")
+    declared = read_parameters(notebook_path(NOTEBOOKS, notebook))
     if missing := [name for name in declared if name not in namespace]:
         raise UserError(f"parameter {missing[0]} of {notebook} has no value; run its parameters cell first")
     defaults = {name: parameter.default for name, parameter in declared.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from rec_utils.errors import UserError
@@ -29,6 +30,16 @@ def output_dir() -> Path:
 def runs_dir() -> Path:
     """Where the batch runner keeps its state and executed notebooks: `$REC_RUNS`, else `.runs`."""
     return Path(os.environ.get("REC_RUNS") or ROOT / ".runs")
+
+
+def is_tutorial(name: str) -> bool:
+    """True for the name of a tutorial, such as "T1_ctr_prediction"; all others are about a paper or all of them."""
+    return re.match(r"T\d+_", name) is not None
+
+
+def notebook_path(folder: Path, name: str) -> Path:
+    """The file of the notebook `name`; tutorials have a folder of their own below the others'."""
+    return folder / ("tutorials" if is_tutorial(name) else "") / f"{name}.ipynb"
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...] | list[str]) -> str:

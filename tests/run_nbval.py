@@ -19,8 +19,9 @@ from nbval.plugin import IPyNbCell
 from rec_utils import settings
 from rec_utils.errors import run_cli
 from rec_utils.notebook_rules import is_compared
-from rec_utils.plans import choose_notebooks, notebook_path
+from rec_utils.plans import choose_notebooks
 from rec_utils.runs import kernel_environment
+from rec_utils.settings import notebook_path
 
 
 class ComparisonCounter:

@@ -8,12 +8,13 @@ from rec_utils import notebooks, records
 from rec_utils.cards import card_ids, load_card
 from rec_utils.notebook_rules import NO_PAPER
 from rec_utils.parameters import read_parameters
-from rec_utils.plans import notebook_names, notebook_path
-from rec_utils.settings import NOTEBOOKS
+from rec_utils.plans import notebook_names
+from rec_utils.settings import NOTEBOOKS, is_tutorial, notebook_path
 
-TWINS = sorted(path.stem for path in (NOTEBOOKS / "src").glob("*.py"))
-NAMES = sorted({*notebook_names(NOTEBOOKS), *TWINS, "00_start_here", "01_kar"})
-PAPERS = [name for name in NAMES if name not in NO_PAPER]
+NAMES = sorted(
+    {*notebook_names(NOTEBOOKS), *notebooks.twin_names(NOTEBOOKS), "00_start_here", "01_kar"}
+)
+PAPERS = [name for name in NAMES if name not in NO_PAPER and not is_tutorial(name)]
 
 
 @pytest.mark.parametrize("name", NAMES)

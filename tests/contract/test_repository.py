@@ -92,7 +92,7 @@ LAYERS = (
         "knowledge",
         "decoding",
     },
-    {"papers", "widgets"},
+    {"papers", "classroom", "widgets"},
 )
 WITHOUT_TORCH = 2  #: layers, besides the tools
 
