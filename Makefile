@@ -11,7 +11,7 @@ PYTHON  ?= $(shell test -x '$(VENV)/bin/python' -a -f '$(VENV)/bin/pip' && echo 
 PY = $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lab bench notebooks verify lint clean profile
+.PHONY: help setup reproduce test lab class bench notebooks verify lint clean profile
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ test: setup lint verify  ## all checks: style, data, unit, contract and gate tes
 
 lab: setup  ## open JupyterLab
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
+
+class: setup  ## copies of the tutorials without answers, in class/
+	$(PY) -m rec_utils.class_copies $(ONLY)
 
 bench: setup  ## measure training, LIBER's stream and passes over drafts (half an hour)
 	$(PY) -m tests.bench.training

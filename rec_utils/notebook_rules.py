@@ -1,7 +1,8 @@
 """The rules that every committed notebook obeys.
 
 A notebook is committed executed in order at its defaults, small and without traces of the machine that ran
-it. A paper's notebook also has its sections in a fixed order, baselines before the method.
+it. A paper's notebook also has its sections in a fixed order, baselines before the method; a tutorial has
+exercises instead, see `rec_utils.exercises`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
+from rec_utils import exercises
 from rec_utils.errors import UserError
 from rec_utils.parameters import Parameter, parse_cell
-from rec_utils.settings import ROOT
+from rec_utils.settings import ROOT, is_tutorial
 
 MAX_BYTES = 300_000
 MAX_CELLS = 40
@@ -49,7 +51,9 @@ _MACHINE_PATH = re.compile(rf"{re.escape(str(ROOT))}|/(?:home|root|Users|tmp)/[\
 def violations(notebook: NotebookNode, name: str, n_bytes: int) -> list[str]:
     """One sentence for each rule that a notebook of `n_bytes` breaks; empty if it obeys them all."""
     problems = [*_form(notebook, n_bytes), *_parameters(notebook, name), *_outputs(notebook)]
-    if name not in NO_PAPER:
+    if is_tutorial(name):
+        problems += exercises.violations(notebook)
+    elif name not in NO_PAPER:
         problems += _sections(notebook)
     return problems
 

@@ -1,8 +1,9 @@
 """Notebooks and their text twins: `python -m rec_utils.notebooks sync | check | execute [NAME...]`.
 
 A notebook is edited and reviewed as `notebooks/src/NAME.py` (jupytext's py:percent format). The notebook
-`notebooks/NAME.ipynb` is made from it (a tutorial in the folder `tutorials` of each): `sync` takes the cells from the twin and keeps the outputs of those
-that have not changed; `execute` runs it and stores all outputs; `check` says where it breaks a rule.
+`notebooks/NAME.ipynb` is made from it; a tutorial stands in the folder `tutorials` of either. `sync` takes
+the cells from the twin and keeps the outputs of those that have not changed; `execute` runs it and stores all
+outputs; `check` says where it breaks a rule.
 """
 
 from __future__ import annotations

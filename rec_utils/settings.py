@@ -33,7 +33,7 @@ def runs_dir() -> Path:
 
 
 def is_tutorial(name: str) -> bool:
-    """True for the name of a tutorial, such as "T1_ctr_prediction"; all others are about a paper or all of them."""
+    """True for the name of a tutorial, such as "T1_ctr_prediction"."""
     return re.match(r"T\d+_", name) is not None
 
 
