@@ -38,6 +38,15 @@ _KAR_SYSTEM = (
     "You know the items of a recommender system well. Answer from your own knowledge and invent nothing."
 )
 
+_SCORING = (
+    "You predict what a viewer likes. You see films that the viewer has rated, in time order, with genres and"
+    " 0.5 to 5 stars, and ten numbered films that the viewer rated later. From the ratings and from your own"
+    " knowledge of all these films, estimate for each numbered film the probability in percent that this"
+    " viewer gave it 4 stars or more. Tell the films apart: use the range that your knowledge allows and"
+    " avoid equal numbers. Answer with ten lines only, each 'number: probability', such as '3: 64',"
+    " from 1 to 10."
+)
+
 #: System text of each purpose. Stored answers of these purposes do not repeat it, and their keys depend
 #: on it: a change here orphans them, and opening the store says so.
 SYSTEM = {
@@ -101,6 +110,24 @@ SYSTEM = {
         " turn, most likely first. Take films from the candidates or others that you know, as they fit the"
         " seeker and the dialogue; leave out films that the dialogue has named. Answer with a JSON list of"
         ' titles only, each with its year, such as ["Heat (1995)", "Up (2009)"].'
+    ),
+    "zero_shot_scores": _SCORING,
+    "taste_question": (
+        _SCORING
+        + " Then ask this viewer one question: which kind of film should they tell you about, so that"
+        " their answer helps you most with the numbered films? Add it as an eleventh line, 'ask: ' and one"
+        " genre as it is spelled in the lists or one decade, such as 'ask: Horror' or 'ask: 1970s'."
+    ),
+    "scores_after_reply": _SCORING + " Take into account what the viewer answered to your question.",
+    "tool_choice": (
+        "You control a film recommender and choose the tool that scores ten films for one viewer. 'model': a"
+        " neural click model, trained on the ratings of some 500 other viewers; it knows films by number and"
+        " first genre only, reads this viewer's ratings, and has little to go by for films that few others"
+        " rated. 'popularity': the number of ratings by other viewers, the same order for everybody."
+        " 'language': a language model, which reads this viewer's ratings and judges by what it knows of the"
+        " films and how they are regarded. You see a summary of the viewer's ratings and the ten films."
+        " Choose the tool that will rank the films best for this viewer. Answer with one line only, 'tool: '"
+        " and its name, such as 'tool: model'."
     ),
 }
 

@@ -1,0 +1,138 @@
+"""The small data set on which every stage and quadrant of the LLM survey has its example.
+
+A viewer is known by a *profile*, the first 30 ratings, and nothing later: each sample is a profile and one of
+the viewer's later films. The test set is the same whatever the seed of a training, since stored answers of a
+language model belong to it: 100 viewers with the ten films that they rated next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rec_utils.batches import CTRSamples
+from rec_utils.data import Dataset, load
+from rec_utils.errors import UserError
+from rec_utils.samples import CTRTask, check_leaks, ctr_task
+from rec_utils.splits import Masks
+
+DATASET = "ml-latest-small"
+#: Ratings of a profile: as many as the shipped text about a user was written from.
+PROFILE = 30
+N_USERS, N_CANDIDATES = 100, 10
+#: Likes, and others, that the candidates of a test user hold at least.
+MIN_OF_CLASS = 3
+#: Samples of a training user at most, the earliest.
+MAX_SAMPLES = 40
+#: Of the draw of test users and of the order of their candidates.
+TEST_SEED = 0
+VALID_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class SurveyTask:
+    """Samples with the lists to be ranked; U users, I items, N samples."""
+
+    dataset: Dataset
+    task: CTRTask  #: ratings, users, items; its samples have histories up to the sample, unlike ours
+    samples: CTRSamples  #: [N] the history of a sample is its user's profile, and nothing after it
+    users: np.ndarray  #: [100] rows of the test users
+    lists: np.ndarray  #: [100, 10] samples of the candidates of each test user, in random order
+
+    @property
+    def label(self) -> np.ndarray:
+        """[100, 10] 1 where the candidate was liked, else 0."""
+        return self.samples.label.numpy()[self.lists]
+
+    @cached_property
+    def candidates(self) -> np.ndarray:
+        """[100, 10] item rows."""
+        return self.samples.item_row.numpy()[self.lists]
+
+    @cached_property
+    def films(self) -> pd.DataFrame:
+        """[I] title, genres ("A|B") and year of each item row."""
+        return self.dataset.items.set_index("item_id").loc[self.task.item_ids].reset_index()
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """[I] number of ratings by all users who are not in the test."""
+        others = ~np.isin(self.task.ratings["user_row"], self.users)
+        rows = self.task.ratings["item_row"].to_numpy()[others]
+        return np.bincount(rows, minlength=len(self.task.item_ids))
+
+    def profile(self, user: int) -> pd.DataFrame:
+        """The first ratings of a test user, in order: title, genres, year and rating."""
+        rated = self.task.prompts.query("user_row == @user")
+        return self.films.iloc[rated["item_row"]].assign(rating=rated["rating"].to_numpy(np.float64))
+
+    def masks(self, seed: int) -> Masks:
+        """Samples [N] to train on, to stop early by (drawn users), and of the test.
+
+        Test users have no other samples than their candidates, so that no model learns from their labels.
+        """
+        user = self.samples.user_row.numpy()
+        test = np.isin(user, self.users)
+        others = np.random.default_rng(seed).permutation(np.unique(user[~test]))
+        valid = np.isin(user, others[: round(VALID_SHARE * len(others))])
+        masks = ~(test | valid), valid, test
+        check_leaks(self.task, self.task.samples, [masks])
+        return masks
+
+
+def load_task() -> SurveyTask:
+    """The one data set of the examples.
+
+    Test users are drawn from those with a full profile whose next ten ratings hold at least three likes and
+    three others, since a list of one kind cannot be ranked well or badly.
+    """
+    dataset = load(DATASET)
+    task = ctr_task(dataset, history_length=PROFILE, prompt_cap=PROFILE, max_samples_per_user=MAX_SAMPLES)
+    user, label = task.samples.user_row.numpy(), task.samples.label.numpy()
+    n_before = np.bincount(task.prompts["user_row"], minlength=len(task.user_ids))
+    place = _place(user)
+    first = place < N_CANDIDATES
+    n_first, likes = np.bincount(user[first]), np.bincount(user[first], label[first])
+    eligible = (n_before == PROFILE) & (n_first == N_CANDIDATES)
+    eligible &= (likes >= MIN_OF_CLASS) & (likes <= N_CANDIDATES - MIN_OF_CLASS)
+    rng = np.random.default_rng(TEST_SEED)
+    if eligible.sum() < N_USERS:
+        raise UserError(f"{DATASET}: {eligible.sum()} users can be tested on, not {N_USERS}")
+    users = np.sort(rng.permutation(np.flatnonzero(eligible))[:N_USERS])
+    kept = first | ~np.isin(user, users)
+    task = replace(task, samples=task.samples.select(torch.from_numpy(np.flatnonzero(kept))))
+    user = user[kept]
+    lists = np.flatnonzero(np.isin(user, users)).reshape(N_USERS, N_CANDIDATES)
+    return SurveyTask(dataset, task, _with_profiles(task), users, rng.permuted(lists, axis=1))
+
+
+def _with_profiles(task: CTRTask) -> CTRSamples:
+    """The samples of a task on a sequence of their own: for each one its user's profile, then its film.
+
+    So all that reads "the ratings before the sample" reads the profile.
+    """
+    samples = task.samples
+    length = np.bincount(task.prompts["user_row"], minlength=len(task.user_ids))[samples.user_row]
+    end = np.cumsum(length + 1) - 1  # of each sample's part of the sequence: where its film stands
+    begin = end - length
+    sample = np.repeat(np.arange(len(samples)), length + 1)
+    rows = samples.first.numpy()[sample] + np.arange(len(sample)) - begin[sample]
+    rows[end] = samples.position.numpy()
+    rows = torch.from_numpy(rows)
+    return replace(
+        samples,
+        sequence=samples.sequence[rows],
+        rating_ids=samples.rating_ids[rows],
+        first=torch.from_numpy(begin),
+        position=torch.from_numpy(end),
+    )
+
+
+def _place(user: np.ndarray) -> np.ndarray:
+    """[N] number of earlier samples of the same user; samples are user by user."""
+    begins = np.flatnonzero(np.diff(user, prepend=-1))
+    return np.arange(len(user)) - np.repeat(begins, np.diff(begins, append=len(user)))
