@@ -60,6 +60,7 @@ LAYERS = (
         "list_log",
         "click_world",
         "exposure_files",
+        "exact",
     },
     {
         "attention",
