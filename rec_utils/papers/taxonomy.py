@@ -58,7 +58,7 @@ _SIZE = re.compile(r"\((?:about )?([\d.]+) ?([MB])\)")
 #: Models that their owners call large without a number; counted as the largest class, as the survey does.
 _CLOSED = re.compile(r"ChatGPT|gpt-?[34]|davinci", re.IGNORECASE)
 _SMALL = {"BERT-mini"}  # 11 million parameters, but the list says none
-_FULL = re.compile(r"full finetun|^fft$|^finetune$|finetuning api", re.IGNORECASE)
+_FULL = re.compile(r"full finetun|\bfft\b|\bfinetune\b|finetuning api", re.IGNORECASE)
 _PART = re.compile(r"LoRA|ad(?:ap|a)ter|prefix|prompt|option|layer|parameter-eff", re.IGNORECASE)
 #: Slips and spellings of the list.
 _MODELS = {
