@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from ipywidgets import HTML as Page
-from ipywidgets import BoundedIntText, Dropdown, VBox
+from ipywidgets import BoundedIntText, Dropdown, HBox, Text, VBox
 
 from rec_utils.data import Dataset
 from rec_utils.errors import UserError
@@ -19,6 +19,9 @@ from rec_utils.samples import CTRTask
 
 #: Rows of the ranking that are shown.
 TOP = 10
+
+#: Works that a search shows at most.
+HITS = 30
 
 
 class UserExplorer:
@@ -114,6 +117,77 @@ class TimelineExplorer:
             raise UserError(f"there is no user {user_id} in the timeline")
         table = self.periods[user_id].drop(columns="user_id")
         return f"<b>User {user_id}</b>{table.to_html(index=False, border=0, escape=True, na_rep='')}"
+
+
+class WorkExplorer:
+    """Search in a list of works: by words, and by what they are.
+
+    Args:
+        works: columns name, title and link, and others that are shown as they are.
+        filters: the columns among them that have a list to choose from.
+    """
+
+    def __init__(self, works: pd.DataFrame, filters: Sequence[str]) -> None:
+        for column in ("name", "title", "link", *filters):
+            if column not in works:
+                raise UserError(f"works need a column {column}; there are {', '.join(map(str, works))}")
+        self.works = works.reset_index(drop=True).astype(object).fillna("").astype(str)
+        self.choices = {column: sorted(set(self.works[column]) - {""}) for column in filters}
+        self._text = self.works.agg(" ".join, axis=1).str.casefold()
+
+    def find(self, text: str = "", **chosen: str) -> pd.DataFrame:
+        """The works with every word of `text` somewhere in their cells, and each chosen value of a filter."""
+        hit = pd.Series(True, self.works.index)
+        for word in text.casefold().split():
+            hit &= self._text.str.contains(word, regex=False)
+        for column, value in chosen.items():
+            if column not in self.choices:
+                raise UserError(f"there is no filter {column!r}; there are {', '.join(self.choices)}")
+            if value not in self.choices[column]:
+                raise UserError(
+                    f"no work has {column} {value!r}; there are {', '.join(self.choices[column])}"
+                )
+            hit &= self.works[column] == value
+        return self.works[hit]
+
+    def show(self, text: str = "", **chosen: str) -> HTML:
+        """The hits as HTML, each with its link."""
+        return HTML(self._html(text, chosen))
+
+    def widget(self) -> VBox:
+        """A search box and the lists to choose from; each change searches anew."""
+        box = Text(placeholder="words", description="search")
+        lists = {
+            column: Dropdown(options=[("all", ""), *((value, value) for value in values)], description=column)
+            for column, values in self.choices.items()
+        }
+        page = Page(self._html("", {}))
+
+        def search(_: object) -> None:
+            chosen = {column: each.value for column, each in lists.items() if each.value}
+            page.value = self._html(box.value, chosen)
+
+        for control in (box, *lists.values()):
+            control.observe(search, names="value")
+        return VBox([HBox([box, *lists.values()], layout={"flex_flow": "row wrap"}), page])
+
+    def _html(self, text: str, chosen: Mapping[str, str]) -> str:
+        hits = self.find(text, **chosen)
+        shown = hits.head(HITS)
+        table = shown.drop(columns=["name", "link"]).map(escape)
+        table.insert(0, "name", [_link(*cells) for cells in zip(shown["name"], shown["link"], strict=True)])
+        first = f", the first {HITS}" if len(hits) > HITS else ""
+        return (
+            f"<b>{len(hits)} of {len(self.works)} works{first}</b>"
+            f"{table.to_html(index=False, border=0, escape=False)}"
+        )
+
+
+def _link(name: str, address: str) -> str:
+    """A name that leads to its address, if that is one of the web."""
+    if not address.startswith(("https://", "http://")):
+        return escape(name)
+    return f'<a href="{escape(address)}" target="_blank" rel="noopener">{escape(name)}</a>'
 
 
 class ListExplorer:
