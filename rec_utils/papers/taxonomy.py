@@ -27,7 +27,8 @@ FOLDER = BUNDLED / "llm-survey"
 LIST = FOLDER / "awesome-llm-for-recsys.md"
 TABLE = FOLDER / "works.csv"
 
-#: The stages of the pipeline by their number in the list; the first one, collecting data, has no works.
+#: The first stage of the pipeline, of which the list has no works, and the others by their number in it.
+COLLECTION = "user data collection"
 STAGES = {
     "1.1": "feature engineering",
     "1.2": "feature encoder",
@@ -153,6 +154,23 @@ def half_year(month: pd.Series) -> pd.Series:
     """ "2023-05" becomes "2023 H1"; "" stays."""
     half = month.str[:4] + " H" + (month.str[5:] > "06").astype(int).add(1).astype(str)
     return half.where(month != "", "")
+
+
+def tasks(table: pd.DataFrame) -> pd.DataFrame:
+    """Number of works of each task, for `diagrams.pipeline`: stage, task ("" if it is the whole stage) and n.
+
+    The pipeline begins with collecting data, for which the list has no heading.
+    """
+    count = table.groupby(["stage", "leaf"], sort=False).size().reset_index(name="n")
+    task = count["leaf"].str.split(" ", n=1).str[1].where(count["leaf"].str.match(r"\d\.\d\."), "")
+    count = count[["stage"]].assign(task=task, n=count["n"])
+    return pd.concat([pd.DataFrame({"stage": [COLLECTION], "task": "", "n": 0}), count], ignore_index=True)
+
+
+def by_half_year(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Number of works of each half-year of their arXiv numbers (rows) and value of `column`, if not ""."""
+    dated = table[(table["month"] != "") & (table[column] != "")]
+    return pd.crosstab(half_year(dated["month"]).rename("half-year"), dated[column])
 
 
 # ---------------------------------------------------------------- rows and cells

@@ -313,3 +313,21 @@ def test_the_command_line(tmp_path):
     bad = run("diff", tmp_path / "bad.md")
     assert bad.returncode == 2 and bad.stderr.startswith("error: line 10 of the list") and not bad.stdout
     assert "examples:" in run("--help").stdout
+
+
+# ---------------------------------------------------------------- what figures count
+
+
+def test_tasks_begin_with_the_stage_that_has_no_works(table):
+    tasks = taxonomy.tasks(table)
+    assert tasks["stage"].unique().tolist() == [taxonomy.COLLECTION, *taxonomy.STAGES.values()]
+    assert tasks["n"].tolist() == [0, 23, 12, 29, 13, 35, 45, 8, 10, 7, 7]
+    assert tasks["task"].tolist()[4:6] == ["Unified Cross-domain Recommendation", "Item Scoring Task"]
+    assert tasks["task"].iloc[-1] == ""
+
+
+def test_half_years_count_the_works_with_an_arxiv_number(table):
+    counts = taxonomy.by_half_year(table, "size")
+    assert counts.to_numpy().sum() == (table["month"] != "").sum() == 176
+    second = table[table["month"].between("2023-07", "2023-12")]["size"].value_counts()
+    assert counts.loc["2023 H2"].to_dict() == {size: second.get(size, 0) for size in counts}
