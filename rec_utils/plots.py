@@ -6,6 +6,7 @@ plots.show(axes.figure, "01_kar", "gain", table, "Gain of each arm over DIN, 95 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import BytesIO
 
 import matplotlib.pyplot as plt
@@ -208,6 +209,32 @@ def heat_map(table: pd.DataFrame, row: str, column: str, value: str, *, xlabel: 
     ax.grid(visible=False)
     ax.set_xlabel(xlabel)
     fig.colorbar(image, label=label)
+    return fig
+
+
+def pictures(images: Mapping[str, np.ndarray], *, xlabel: str, ylabel: str) -> Figure:
+    """Small grey pictures, one row a name: what does each of several ways make of the same?
+
+    Args:
+        images: name -> [n, height, width], bright for large values; all rows have the same n and range.
+        xlabel: what a column is, with n.
+        ylabel: what a row is.
+    """
+    style()
+    n = min(map(len, images.values()))
+    everything = np.concatenate([np.ravel(of_row) for of_row in images.values()])
+    fig, axes = plt.subplots(
+        len(images), n, squeeze=False, figsize=(1.8 + 0.55 * n, 0.6 + 0.58 * len(images))
+    )
+    for row, (name, of_row) in zip(axes, images.items(), strict=True):
+        for ax, image in zip(row, of_row, strict=True):
+            ax.imshow(image, cmap="gray", vmin=everything.min(), vmax=everything.max())
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.grid(visible=False)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    fig.supxlabel(xlabel, fontsize="medium")
+    fig.supylabel(ylabel, fontsize="medium")
     return fig
 
 

@@ -110,7 +110,13 @@ class Draws:
         return Interval(float(contrast(self.value)), float(low), float(high), level, self.n)
 
     def gain(self, arm: str, over: str, level: float = 0.95) -> Interval:
-        """Relative change from `over` to `arm`, in percent."""
+        """Relative change from `over` to `arm`, in percent.
+
+        Raises:
+            UserError: the metric of `over` is 0, so that there is no relative change.
+        """
+        if self.value[over] == 0:
+            raise UserError(f"the metric of {over!r} is 0, so nothing can be said relative to it")
         return self.interval(lambda metric: 100 * relative_gain(metric[arm], metric[over]), level)
 
     def gains(self, pairs: Iterable[tuple[str, str, str]]) -> pd.DataFrame:

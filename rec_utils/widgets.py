@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from io import BytesIO
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from ipywidgets import HTML as Page
-from ipywidgets import BoundedIntText, Dropdown, HBox, Text, VBox
+from ipywidgets import BoundedIntText, Dropdown, FloatSlider, HBox, Text, VBox
+from PIL import Image
 
 from rec_utils.data import Dataset
 from rec_utils.errors import UserError
@@ -272,3 +275,50 @@ class DecodingExplorer:
             f"<b>{escape(self.prompts[number].strip())}</b><p>{''.join(parts)}"
             f"<p>{n} tokens in {len(passes)} passes"
         )
+
+
+class GuidanceExplorer:
+    """Pictures as guided generation draws them: what does each strength do?
+
+    Args:
+        draw: (number, name=strength for each name) -> grey pictures [n, height, width] from -1 to 1.
+        n: how many numbers there are.
+        strength: name -> where its slider begins.
+    """
+
+    def __init__(self, draw: Callable[..., np.ndarray], n: int, strength: Mapping[str, float]) -> None:
+        self.draw, self.n, self.strength = draw, n, dict(strength)
+
+    def show(self, number: int, **strength: float) -> HTML:
+        """The pictures of a number as HTML."""
+        return HTML(self._html(number, self.strength | strength))
+
+    def widget(self) -> VBox:
+        """A number and a slider for each strength; each change draws anew."""
+        choice = BoundedIntText(value=0, min=0, max=self.n - 1, description="number")
+        sliders = {
+            name: FloatSlider(value=value, min=0, max=10, step=0.5, description=name, continuous_update=False)
+            for name, value in self.strength.items()
+        }
+        page = Page(self._html(0, self.strength))
+
+        def draw(_: object) -> None:
+            page.value = self._html(choice.value, {name: each.value for name, each in sliders.items()})
+
+        for control in (choice, *sliders.values()):
+            control.observe(draw, names="value")
+        return VBox([choice, *sliders.values(), page])
+
+    def _html(self, number: int, strength: Mapping[str, float]) -> str:
+        if not 0 <= number < self.n:
+            raise UserError(f"number {number} is not one of 0 to {self.n - 1}")
+        if unknown := [name for name in strength if name not in self.strength]:
+            raise UserError(f"{unknown[0]!r} is no strength; there are {', '.join(self.strength)}")
+        pictures = self.draw(number, **strength)
+        grey = np.concatenate([np.pad(p, 1, constant_values=1) for p in pictures], axis=1).clip(-1, 1)
+        png = BytesIO()
+        image = Image.fromarray(((grey + 1) * 127.5).astype(np.uint8))
+        image.resize((image.width * 8, image.height * 8), Image.Resampling.NEAREST).save(png, "PNG")
+        said = ", ".join(f"{name} {value:g}" for name, value in strength.items())
+        code = b64encode(png.getvalue()).decode()
+        return f'<img alt="{escape(said)}" src="data:image/png;base64,{code}"><p>{escape(said)}'

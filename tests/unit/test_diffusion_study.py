@@ -10,8 +10,9 @@ from rec_utils.implicit import implicit_task
 from rec_utils.papers.diffusion import diffuasr, digit_study
 from rec_utils.papers.diffusion.difashion import Guidance
 from rec_utils.papers.diffusion.digits import Judge, outfits
+from rec_utils.papers.diffusion.dreamrec import mean_cosine
 from rec_utils.papers.diffusion.methods import CHOOSING, TRAINING, fit, methods
-from rec_utils.papers.diffusion.study import Arm, compare, sweep, tune
+from rec_utils.papers.diffusion.study import Arm, compare, tune
 from rec_utils.sequences import sequence_task
 from rec_utils.stats import draw_mean
 from tests.unit.tiny_ratings import random_dataset
@@ -122,8 +123,7 @@ def test_a_methods_own_training_yields_to_what_is_asked_for(sequences):
 @pytest.fixture(scope="module")
 def comparison(rows):
     arms = {
-        "DiffRec": Arm("DiffRec", SMALL["DiffRec"]),
-        "one step": Arm("DiffRec", SMALL["DiffRec"], sampling={"steps": 1}),
+        "DiffRec": Arm("DiffRec", SMALL["DiffRec"], ways={"one step": {"steps": 1}}),
         "EASE": Arm("EASE", {"l2": 10.0}),
     }
     return compare(rows, arms, seeds=(0, 1), training=ONCE, cuts=CUTS, workers=1)
@@ -141,10 +141,8 @@ def test_a_comparison_is_the_single_fits(rows, comparison):
         assert ease["NDCG@5"].tolist() == fit(rows, "EASE", l2=10.0).evaluate(cuts=CUTS)["NDCG@5"].tolist()
     assert comparison.fits[["label", "seed"]].to_numpy().tolist() == [
         ["DiffRec", 0],
-        ["one step", 0],
         ["EASE", 0],
         ["DiffRec", 1],
-        ["one step", 1],
     ]
     assert comparison.table().index.tolist() == ["DiffRec", "one step", "EASE"]
     mean = table[table["label"] == "EASE"]["Recall@2"].mean()
@@ -175,12 +173,15 @@ def test_tuning_takes_the_best_on_validation(rows):
         tune(rows, "DiffRec")
 
 
-def test_a_sweep_has_one_table_for_each_sampling(rows):
-    fitted = fit(rows, "DiffRec", training=ONCE, **SMALL["DiffRec"])
-    found = sweep(fitted, [{"steps": 1}, {"steps": 4, "corrupt": 2}])
-    assert found["steps"].value_counts().to_dict() == {1: found["user"].nunique(), 4: found["user"].nunique()}
-    expected = fitted.evaluate(steps=4, corrupt=2)
-    assert found[found["steps"] == 4]["NDCG@20"].tolist() == expected["NDCG@20"].tolist()
+def test_the_items_of_a_sequence_model_have_a_spread(sequences):
+    fits = compare(sequences, {"GRU4Rec": Arm("GRU4Rec", SMALL["GRU4Rec"], every=3)}, training=ONCE).fits
+    fitted = fit(sequences, "GRU4Rec", training=ONCE, every=3, **SMALL["GRU4Rec"])
+    assert fits["cosine"].tolist() == [pytest.approx(mean_cosine(fitted.model.items.weight[1:]))]
+
+
+def test_a_label_stands_once(rows):
+    with pytest.raises(UserError, match="label 'EASE'"):
+        compare(rows, {"EASE": Arm("EASE"), "DiffRec": Arm("DiffRec", ways={"EASE": {"steps": 1}})})
 
 
 # Augmentation

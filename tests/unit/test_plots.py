@@ -108,6 +108,16 @@ def test_lines_draw_each_group_as_a_curve_with_readable_axes():
     assert not np.isfinite(shown[0]) and shown[1:] == pytest.approx(np.log10([100, 2_000])), "no fall to a 0"
 
 
+def test_pictures_share_one_range_of_grey():
+    images = {"real": np.zeros((3, 2, 4)), "made": np.full((3, 2, 4), 2.0)}
+    images["made"][1] = -1.0
+    fig = plots.pictures(images, xlabel="outfit, n = 3", ylabel="guidance")
+    assert [ax.get_ylabel() for ax in fig.axes[::3]] == ["real", "made"]
+    assert {ax.images[0].get_clim() for ax in fig.axes} == {(-1.0, 2.0)}
+    assert fig.axes[4].images[0].get_array().tolist() == [[-1.0] * 4] * 2
+    assert (fig.get_supxlabel(), fig.get_supylabel()) == ("outfit, n = 3", "guidance")
+
+
 def test_a_heat_map_prints_each_number_in_its_cell():
     table = pd.DataFrame(
         {"field": ["b", "a", "b", "a"], "prompt": [2, 2, 1, 1], "weight": [0.01234, 0.5, 0.25, 0.75]}

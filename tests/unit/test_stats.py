@@ -252,3 +252,9 @@ def test_mean_of_parts_has_the_half_width_of_a_mean():
     assert mean == stats.Interval(3, pytest.approx(3 - 2 / 3**0.5), pytest.approx(3 + 3**0.5), 0.95, 7)
     with pytest.raises(UserError, match="at least one interval"):
         stats.mean_of_parts([])
+
+
+def test_no_change_is_relative_to_nothing():
+    drawn = stats.draw_mean({"a": [0.0, 0.0], "b": [1.0, 0.0]}, [1, 2])
+    with pytest.raises(UserError, match="metric of 'a' is 0"):
+        drawn.gain("b", "a")

@@ -1,8 +1,12 @@
 """The explorer of one user: what it shows, that it escapes it, and that it switches users."""
 
+from base64 import b64decode
+from io import BytesIO
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from tiny_ratings import random_dataset
 
 from rec_utils.errors import UserError
@@ -10,7 +14,14 @@ from rec_utils.knowledge import movies
 from rec_utils.knowledge.request import Request, Response
 from rec_utils.rerank_lists import rerank_lists
 from rec_utils.samples import ctr_task
-from rec_utils.widgets import TOP, DecodingExplorer, ListExplorer, TimelineExplorer, UserExplorer
+from rec_utils.widgets import (
+    TOP,
+    DecodingExplorer,
+    GuidanceExplorer,
+    ListExplorer,
+    TimelineExplorer,
+    UserExplorer,
+)
 
 EVIL = "<script>alert(1)</script> & co"
 
@@ -163,3 +174,27 @@ def test_a_decoded_text_shows_its_passes_and_is_escaped():
     assert page.value == made.show(1).data
     with pytest.raises(UserError, match="prompt 2 is not one of 0 to 1"):
         made.show(2)
+
+
+def test_a_slider_draws_pictures_anew():
+    asked = []
+
+    def draw(number, **strength):
+        asked.append((number, strength))
+        return np.full((2, 3, 3), number - 1.0)
+
+    made = GuidanceExplorer(draw, 2, {"history": 2.0, "<b>": 1.0})
+    shown = made.show(1, history=3.0).data
+    assert asked == [(1, {"history": 3.0, "<b>": 1.0})]
+    assert "history 3" in shown and "<b>" not in shown
+    png = Image.open(BytesIO(b64decode(shown.split("base64,")[1].split('"')[0])))
+    assert png.size == (80, 40)
+    choice, history, _, page = made.widget().children
+    history.value = 5.0
+    assert page.value == made.show(0, history=5.0).data
+    choice.value = 1
+    assert page.value == made.show(1, history=5.0).data
+    with pytest.raises(UserError, match="number 2 is not one of 0 to 1"):
+        made.show(2)
+    with pytest.raises(UserError, match="'mutual' is no strength; there are history, <b>"):
+        made.show(0, mutual=1.0)

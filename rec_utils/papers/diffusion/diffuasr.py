@@ -119,6 +119,8 @@ class DiffuASR(nn.Module):
         self.process = Process(scaled_linear(steps))
         self.items = nn.Embedding(n_items + 1, dim, padding_idx=0)
         if vectors is not None:
+            if vectors.shape != (n_items, dim):
+                raise UserError(f"vectors must be [{n_items}, {dim}], not {list(vectors.shape)}")
             self.items.weight.data[1:] = vectors / vectors.std()
             self.items.weight.requires_grad_(False)
         self.null = nn.Parameter(torch.randn(dim))

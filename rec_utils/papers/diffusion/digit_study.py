@@ -6,7 +6,7 @@ digit, user and ground of the new pictures are right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rec_utils.papers.diffusion.difashion import DiFashion, Guidance
-from rec_utils.papers.diffusion.digits import Judge, Outfits, outfits
+from rec_utils.papers.diffusion.digits import SIDE, Judge, Outfits, outfits
 from rec_utils.settings import check_choice
 from rec_utils.training import FitResult, Objective, TrainConfig, fit
 
@@ -83,6 +83,20 @@ def pictures(
         for name, guidance in guidances.items()
     }
     return {"real": batch.image} | made
+
+
+def drawing(model: DiFashion, test: Outfits, *, steps: int = 25) -> Callable[..., np.ndarray]:
+    """A function (outfit, category=, mutual=, history=) -> its four pictures [4, 8, 8], the first drawn anew.
+
+    The noise depends on nothing, so that strengths can be compared.
+    """
+
+    def draw(outfit: int, **strength: float) -> np.ndarray:
+        batch = test.batch(torch.tensor([outfit]))
+        image = model.generate(batch, blanks(1, "one"), Guidance(**strength), steps=steps, seed=0)
+        return image[0].unflatten(1, (SIDE, SIDE)).numpy()
+
+    return draw
 
 
 def judged(judge: Judge, test: Outfits, images: Mapping[str, Tensor], *, task: str = "one") -> pd.DataFrame:

@@ -1,11 +1,12 @@
 """Diffusion recommenders beside their baselines, all trained, chosen and judged alike.
 
-`compare` runs several methods and seeds on all cores, `tune` chooses a setting on the validation part, and
-`sweep` varies the sampling of one trained model. What is trained is in `methods`.
+`compare` runs several methods and seeds on all cores, `tune` chooses a setting on the validation part. What
+is trained is in `methods`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from rec_utils.errors import UserError
+from rec_utils.papers.diffusion.dreamrec import mean_cosine
 from rec_utils.papers.diffusion.methods import DETERMINISTIC, Fitted, Task, fit, methods
 from rec_utils.ranking import CHOSEN_BY, CUTS, means
 from rec_utils.resume import remembered
@@ -28,7 +30,8 @@ class Comparison:
     """Metrics by user of several methods and seeds."""
 
     users: pd.DataFrame  #: label, seed, user and the metrics; a method without a seed stands under each
-    fits: pd.DataFrame  #: label, seed, validation Recall@20, best epoch, epochs and seconds of training
+    #: label, seed, validation Recall@20, best epoch, epochs and seconds of training, mean cosine of the items
+    fits: pd.DataFrame
 
     def table(self) -> pd.DataFrame:
         """Mean of each metric over users and seeds, one row a label."""
@@ -70,7 +73,9 @@ class Arm:
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)  #: see `methods.fit`
     training: Mapping[str, Any] = field(default_factory=dict)  #: fields of `TrainConfig` that differ
-    sampling: Mapping[str, Any] = field(default_factory=dict)  #: of the test, see `Fitted.evaluate`
+    every: int | None = None  #: epochs from one validation to the next; None: as the others
+    #: label -> sampling, see `Fitted.evaluate`: the trained model is judged in these ways, too
+    ways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def compare(
@@ -85,7 +90,7 @@ def compare(
     workers: int | None = None,
     resume: bool = False,
 ) -> Comparison:
-    """Train every arm with every seed on all cores, and judge it on the test part.
+    """Train every arm with every seed on all cores, and judge it on the test part, in all its ways.
 
     Args:
         task: users' rows or sequences.
@@ -99,16 +104,20 @@ def compare(
         resume: keep every finished fit on disk and take it from there if this is repeated.
 
     Raises:
-        UserError: a method is unknown for this kind of task.
+        UserError: a method is unknown for this kind of task, or a label stands twice.
     """
     for arm in arms.values():
         check_choice("method", arm.method, methods(task))
+    labels = [*arms, *(way for arm in arms.values() for way in arm.ways)]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise UserError(f"two arms or ways have the label {twice[0]!r}")
     shared = dict(training)  # a mapping proxy cannot be sent to another process
 
-    def run(arm: Arm, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
-        own = {"training": shared | dict(arm.training), "every": every, "masked": masked}
+    def run(arm: Arm, seed: int) -> tuple[list[pd.DataFrame], dict[str, Any]]:
+        own = {"training": shared | dict(arm.training), "every": arm.every or every, "masked": masked}
         fitted = fit(task, arm.method, seed=seed, **own, **arm.settings)
-        return fitted.evaluate(cuts=cuts, **arm.sampling), _fit_row(fitted)
+        ways = [{}, *arm.ways.values()]
+        return [fitted.evaluate(cuts=cuts, **sampling) for sampling in ways], _fit_row(fitted)
 
     # a label is no argument, so that a finished fit is found again under another one
     cells = [
@@ -120,9 +129,10 @@ def compare(
     jobs = [{"arm": arm, "seed": seed} for _, arm, seed in cells]
     results = run_jobs(remembered(run) if resume else run, jobs, workers, "fits")
     users, fits = [], []
-    for (label, arm, seed), (table, row) in zip(cells, results, strict=True):
+    for (label, arm, seed), (tables, row) in zip(cells, results, strict=True):
         under = seeds if arm.method in DETERMINISTIC else [seed]
-        users += [table.assign(label=label, seed=each) for each in under]
+        for name, table in zip([label, *arm.ways], tables, strict=True):
+            users += [table.assign(label=name, seed=each) for each in under]
         fits.append({"label": label, "seed": seed} | row)
     return Comparison(pd.concat(users, ignore_index=True), pd.DataFrame(fits))
 
@@ -131,13 +141,20 @@ def _fit_row(fitted: Fitted) -> dict[str, Any]:
     """What a table of fits tells about one."""
     if fitted.log is None:
         validation = means(fitted.evaluate("validation"))[CHOSEN_BY]
-        return {"validation": validation, "best_epoch": 0, "epochs": 0, "seconds": 0.0}
+        return {"validation": validation, "best_epoch": 0, "epochs": 0, "seconds": 0.0, "cosine": math.nan}
     return {
         "validation": fitted.log.epochs[fitted.log.best_epoch - 1][f"valid_{CHOSEN_BY}"],
         "best_epoch": fitted.log.best_epoch,
         "epochs": len(fitted.log.epochs),
         "seconds": fitted.log.seconds,
+        "cosine": _spread(fitted),
     }
+
+
+def _spread(fitted: Fitted) -> float:
+    """`mean_cosine` of the embeddings of the items, where the method has any; else nan."""
+    items = getattr(fitted.model, "items", None)
+    return math.nan if items is None else mean_cosine(items.weight[1:])
 
 
 def tune(
@@ -163,10 +180,3 @@ def tune(
     found = [means(fit(task, method, **settings, **each).evaluate("validation"))[CHOSEN_BY] for each in grid]
     table = pd.DataFrame([dict(each) | {CHOSEN_BY: value} for each, value in zip(grid, found, strict=True)])
     return dict(grid[int(np.argmax(found))]), table
-
-
-def sweep(fitted: Fitted, samplings: Sequence[Mapping[str, Any]], part: str = "test") -> pd.DataFrame:
-    """Metrics by user of one trained model under several ways to sample, their settings as columns."""
-    return pd.concat(
-        [fitted.evaluate(part, **sampling).assign(**sampling) for sampling in samplings], ignore_index=True
-    )
