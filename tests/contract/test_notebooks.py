@@ -11,7 +11,15 @@ from rec_utils.parameters import read_parameters
 from rec_utils.plans import notebook_names
 from rec_utils.settings import NOTEBOOKS, is_tutorial, notebook_path
 
-NAMES = sorted({*notebook_names(NOTEBOOKS), *notebooks.twin_names(NOTEBOOKS), "00_start_here", "01_kar"})
+NAMES = sorted(
+    {
+        *notebook_names(NOTEBOOKS),
+        *notebooks.twin_names(NOTEBOOKS),
+        "00_start_here",
+        "01_kar",
+        "T1_ctr_prediction",
+    }
+)
 PAPERS = [name for name in NAMES if name not in NO_PAPER and not is_tutorial(name)]
 
 
