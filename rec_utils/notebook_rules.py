@@ -22,7 +22,10 @@ MAX_CELLS = 40
 MAX_LINES = 30
 
 #: Notebooks that test no paper, so that they need neither card nor the sections of a paper; with the reason.
-NO_PAPER = {"00_start_here": "it introduces the others"}
+NO_PAPER = {
+    "00_start_here": "it introduces the others",
+    "11_scoreboard": "it shows what the others have recorded",
+}
 
 #: Sections of a paper's notebook in their order: name, and what its heading (of level 2) must contain.
 SECTIONS = {
