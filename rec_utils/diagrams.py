@@ -15,7 +15,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from rec_utils.plots import COLOURS, GREY, MARKERS, style
 
-#: Width and gap of the boxes of a pipeline, in a drawing of 10 by 3.6 inches.
+#: Width and gap of the boxes of a pipeline, in a drawing 10 wide.
 _WIDTH, _GAP = 1.72, 0.31
 
 
@@ -28,7 +28,7 @@ def pipeline(table: pd.DataFrame, controller: str) -> Figure:
         controller: the stage that steers all others, drawn above them.
     """
     style()
-    fig, ax = plt.subplots(figsize=(10, 3.6))
+    fig, ax = plt.subplots(figsize=(8.4, 3.1))
     ax.set(xlim=(0, 10), ylim=(0.15, 3.75))
     ax.axis("off")
     boxes = [part for part in table.groupby("stage", sort=False) if part[0] != controller]
@@ -72,14 +72,14 @@ def _box(
     )
     middle, n = left + width / 2, int(part["n"].sum())
     name = "\n".join(textwrap.wrap(stage, int(14 * width)))
-    ax.text(middle, low + height - 0.12, name, ha="center", va="top", weight="bold", color=colour, size=10)
+    ax.text(middle, low + height - 0.12, name, ha="center", va="top", weight="bold", color=colour, size=8.5)
     tasks = [f"{row.n} {row.task}" for row in part.itertuples() if row.task]
     lines = [
         f"{n} works" if n else "no works listed",
         *(textwrap.fill(task, int(13 * width)) for task in tasks),
     ]
     below = low + height - 0.2 - 0.2 * (1 + name.count("\n"))
-    ax.text(middle, below, "\n".join(lines), ha="center", va="top", size=8.5, linespacing=1.35)
+    ax.text(middle, below, "\n".join(lines), ha="center", va="top", size=7.3, linespacing=1.35)
 
 
 def _arrow(
@@ -126,17 +126,19 @@ def quadrants(
     order = list(names)
     rows = [max(depth.get(q, 1) for q in pair) for pair in (order[:2], order[2:])]
     fig, axes = plt.subplots(
-        2, 2, figsize=(10, 1.9 + 0.2 * sum(rows)), sharex=True, gridspec_kw={"height_ratios": rows}
+        2, 2, figsize=(8.4, 1.5 + 0.16 * sum(rows)), sharex=True, gridspec_kw={"height_ratios": rows}
     )
-    looks = {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(levels)}
+    # black first: the palette of the PNG has room for few colours and would lose a rare one of its own
+    colours = (COLOURS[-1], *COLOURS[1:-1])
+    looks = {name: (colours[i % len(colours)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(levels)}
     for ax, (quadrant, title), n_rows in zip(axes.flat, names.items(), np.repeat(rows, 2), strict=True):
         part = table[table["quadrant"] == quadrant]
         for place, value in enumerate(columns):
             works = part[part[column] == value].sort_values(["year", "name"])
             for line, work in enumerate(works.itertuples()):
                 colour, marker = looks[getattr(work, level)]
-                ax.plot(place + 0.06, -line, marker, color=colour, markersize=5)
-                ax.text(place + 0.12, -line, f"{work.name} '{work.year % 100}", va="center", size=8)
+                ax.plot(place + 0.06, -line, marker, color=colour, markersize=4.5)
+                ax.text(place + 0.12, -line, f"{work.name} '{work.year % 100}", va="center", size=7)
         ax.set(
             xlim=(0, len(columns)), ylim=(0.6 - n_rows, 0.6), yticks=[], title=f"{title} (n = {len(part)})"
         )
@@ -158,7 +160,7 @@ def quadrants(
 def stacked(
     tables: Mapping[str, pd.DataFrame], *, xlabel: str, ylabel: str, orders: Mapping[str, Sequence[str]]
 ) -> Figure:
-    """Counts on top of each other over time, one panel a way to divide them.
+    """Counts on top of each other over time, one panel a way to divide them, two in a row.
 
     Args:
         tables: title of a panel -> counts, rows in time and a column a part.
@@ -167,10 +169,11 @@ def stacked(
         orders: title of a panel -> its columns from the bottom up.
     """
     style()
-    fig, axes = plt.subplots(
-        1, len(tables), figsize=(3.5 * len(tables), 3.9), sharey=True, sharex=True, squeeze=False
-    )
-    for ax, (title, counts) in zip(axes[0], tables.items(), strict=True):
+    n_rows = (len(tables) + 1) // 2
+    fig, axes = plt.subplots(n_rows, 2, figsize=(7, 0.6 + 2.4 * n_rows), sharex=True, squeeze=False)
+    for ax in axes.flat[len(tables) :]:
+        ax.remove()
+    for ax, (title, counts) in zip(axes.flat, tables.items(), strict=False):
         base = np.zeros(len(counts))
         for index, part in enumerate(orders[title]):
             value = counts[part].to_numpy() if part in counts else np.zeros(len(counts))
@@ -182,8 +185,8 @@ def stacked(
         ax.set_xticks(range(len(counts)), counts.index, rotation=45, ha="right", rotation_mode="anchor")
         ax.grid(axis="x", visible=False)
         ax.set_title(title)
-        ax.set_xlabel(xlabel)
         handles, labels = ax.get_legend_handles_labels()
-        ax.legend(handles[::-1], labels[::-1], loc="upper left", fontsize=8.5)
-    axes[0, 0].set_ylabel(ylabel)
+        ax.legend(handles[::-1], labels[::-1], loc="upper left", fontsize=8)
+    fig.supxlabel(xlabel, fontsize="medium")
+    fig.supylabel(ylabel, fontsize="medium")
     return fig

@@ -81,3 +81,7 @@ def test_stacked_counts_stand_on_each_other():
     assert [tick.get_text() for tick in one.get_xticklabels()] == ["2022", "2023"]
     assert [text.get_text() for text in one.get_legend().get_texts()] == ["b", "a"]  # as they stand
     assert [bar.get_height() for container in two.containers for bar in container] == [0, 0, 3, 4]
+    fig = diagrams.stacked(
+        {**tables, "three": counts}, xlabel="year", ylabel="works", orders={**orders, "three": ("b",)}
+    )
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["one", "two", "three"]
