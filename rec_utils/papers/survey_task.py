@@ -17,6 +17,7 @@ import torch
 from rec_utils.batches import CTRSamples
 from rec_utils.data import Dataset, load
 from rec_utils.errors import UserError
+from rec_utils.field_task import FieldTask
 from rec_utils.samples import CTRTask, check_leaks, ctr_task
 from rec_utils.splits import Masks
 
@@ -27,7 +28,7 @@ N_USERS, N_CANDIDATES = 100, 10
 #: Likes, and others, that the candidates of a test user hold at least.
 MIN_OF_CLASS = 3
 #: Samples of a training user at most, the earliest.
-MAX_SAMPLES = 40
+MAX_SAMPLES = 200
 #: Of the draw of test users and of the order of their candidates.
 TEST_SEED = 0
 VALID_SHARE = 0.15
@@ -67,8 +68,38 @@ class SurveyTask:
 
     def profile(self, user: int) -> pd.DataFrame:
         """The first ratings of a test user, in order: title, genres, year and rating."""
-        rated = self.task.prompts.query("user_row == @user")
+        begin = self.task.ratings["user_row"].searchsorted(user)
+        rated = self.task.ratings.iloc[begin : begin + PROFILE]
         return self.films.iloc[rated["item_row"]].assign(rating=rated["rating"].to_numpy(np.float64))
+
+    def in_lists(self, predicted: np.ndarray) -> np.ndarray:
+        """[100, 10] of what is predicted for the samples of the test, [1000] in their order."""
+        return predicted[np.searchsorted(np.sort(self.lists, axis=None), self.lists)]
+
+    def texts(self, n_named: int) -> FieldTask:
+        """The samples with fields that a small language model can read, on the split by users of seed 0.
+
+        Of a user these are the titles of the last `n_named` films of the profile that were liked, and of the
+        last ones that were not; of an item title and genres.
+        """
+        titles = self.films["title"].str.replace(r"\s*\(\d{4}\)\s*$", "", regex=True)
+        rated = self.task.prompts
+        liked = rated["rating"] >= self.task.like_from
+
+        def named(some: pd.DataFrame) -> np.ndarray:
+            last = some.groupby("user_row").tail(n_named)
+            joined = titles.iloc[last["item_row"]].groupby(last["user_row"].to_numpy()).agg("; ".join)
+            return joined.reindex(range(len(self.task.user_ids)), fill_value="nothing").to_numpy()
+
+        return FieldTask(
+            samples=self.samples,
+            ratings=self.task.ratings.iloc[self.task.samples.position],
+            user_ids=self.task.user_ids,
+            item_ids=self.task.item_ids,
+            user_texts=pd.DataFrame({"Liked": named(rated[liked]), "Disliked": named(rated[~liked])}),
+            item_texts=pd.DataFrame({"Title": titles, "Genres": genres_text(self.films["genres"])}),
+            masks=self.masks(0),
+        )
 
     def masks(self, seed: int) -> Masks:
         """Samples [N] to train on, to stop early by (drawn users), and of the test.
@@ -82,6 +113,11 @@ class SurveyTask:
         masks = ~(test | valid), valid, test
         check_leaks(self.task, self.task.samples, [masks])
         return masks
+
+
+def genres_text(genres: pd.Series) -> pd.Series:
+    """Genres "A|B" as words: "A, B"."""
+    return genres.str.replace("|", ", ").replace("", "(no genres listed)")
 
 
 def load_task() -> SurveyTask:
