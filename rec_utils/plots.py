@@ -25,6 +25,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#767676"
 
+#: Beyond so many half-widths of an interval a claim is drawn at the edge: surer than sure needs no scale.
+_EDGE = 6.0
+#: Colour and marker of each status.
+_LOOK = {
+    "matched": (COLOURS[2], "o"),
+    "partly": (COLOURS[4], "D"),
+    "not matched": (COLOURS[1], "s"),
+}
+
 #: Dots an inch: twice what a figure of 7 inches takes on a screen 700 pixels wide, so it stays sharp.
 DPI = 200
 
@@ -235,6 +244,48 @@ def pictures(images: Mapping[str, np.ndarray], *, xlabel: str, ylabel: str) -> F
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
     fig.supxlabel(xlabel, fontsize="medium")
     fig.supylabel(ylabel, fontsize="medium")
+    return fig
+
+
+def standings(table: pd.DataFrame) -> Figure:
+    """Every claim as a point: how far from its null, on which side, and was it matched?
+
+    Args:
+        table: columns paper, claim, ours (whether it is our own control), status and standing (value minus
+            null in half-widths of the interval, positive on the claimed side; nan if not testable). A claim
+            at 1 just excludes its null, one between -1 and 1 cannot be told from it. How many claims of a
+            paper are not testable stands at the right.
+    """
+    style()
+    papers = table["paper"].unique()
+    fig, axes = plt.subplots(1, 2, sharey=True, figsize=(9, 1.2 + 0.55 * len(papers)))
+    for ax, ours, title in zip(
+        axes, (False, True), ("claims of the papers", "controls of our own"), strict=True
+    ):
+        side = table[table["ours"] == ours]
+        # claims of one paper stand one above the other, so that none hides another
+        place = side.groupby("paper").cumcount() / side.groupby("paper")["claim"].transform("size")
+        height = pd.Index(papers).get_indexer(side["paper"]) + 0.8 * (place - 0.4)
+        ax.axvspan(-1, 1, color="#EEEEEE", zorder=0)
+        ax.axvline(0, color=GREY, linewidth=0.8)
+        for status, (colour, marker) in _LOOK.items():
+            of = side["status"] == status
+            x = side["standing"].clip(-_EDGE, _EDGE)[of]
+            ax.plot(x, height[of], marker, color=colour, markersize=4, alpha=0.85, linestyle="", label=status)
+        untested = side[side["standing"].isna()].groupby("paper").size()
+        for i, paper in enumerate(papers):
+            if paper in untested:
+                ax.text(_EDGE + 0.5, i, f"+{untested[paper]}", va="center", color=GREY)
+        for border in range(1, len(papers)):
+            ax.axhline(border - 0.5, color="#E4E4E4", linewidth=0.7)
+        ax.set_xlim(-_EDGE - 0.5, _EDGE + 1.6)
+        ax.set_title(f"{title}, n = {len(side)}")
+        ax.set_xlabel("value minus null, in half-widths of the interval")
+        ax.grid(visible=False, axis="y")
+    axes[0].set_yticks(range(len(papers)), papers)
+    axes[0].invert_yaxis()
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper right", ncols=len(labels))
     return fig
 
 

@@ -6,17 +6,18 @@ Command line: `update` writes README's tables, `check` tells whether they are up
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from rec_utils import scoreboard
 from rec_utils.cards import Card, card_ids, load_card
 from rec_utils.claims import Verdict
 from rec_utils.errors import UserError, run_cli
 from rec_utils.files import write_atomic
+from rec_utils.formats import band, markdown, number, status, value, with_unit
 from rec_utils.records import COMMITTED, Record, load
 from rec_utils.settings import PROFILES, ROOT
 from rec_utils.stats import Interval
@@ -47,8 +48,8 @@ def claims_table(card: Card) -> pd.DataFrame:
         {
             "claim": claim.text,
             "metric": claim.metric,
-            "null": _with_unit(f"{claim.null_value:g}", claim.unit),
-            "match": _with_unit(_band(*claim.band), claim.unit),
+            "null": with_unit(f"{claim.null_value:g}", claim.unit),
+            "match": with_unit(band(*claim.band), claim.unit),
             "from": "ours" if claim.ours else claim.source.where,
         }
         for claim in card.claims
@@ -62,8 +63,8 @@ def verdict_table(verdicts: Sequence[Verdict], numbers: bool = True) -> pd.DataF
             "claim": verdict.claim,
             "status": status(verdict),
             "value [95 % interval]": value(verdict),
-            "null": _with_unit(f"{verdict.null:g}", verdict.unit),
-            "match": _with_unit(_band(*verdict.band), verdict.unit),
+            "null": with_unit(f"{verdict.null:g}", verdict.unit),
+            "match": with_unit(band(*verdict.band), verdict.unit),
             "remark": verdict.reason or (f"weakest: {verdict.decided_by}" if verdict.decided_by else ""),
         }
         for verdict in verdicts
@@ -91,7 +92,7 @@ def paper_vs_ours(card: Card, ours: Mapping[str, float | Interval], setting: str
             "cell": entry.cell,
             "unit": entry.unit,
             "paper": "" if entry.value is None else f"{entry.value:g}",
-            "ours": _number(ours[entry.id]) if entry.id in ours else "",
+            "ours": number(ours[entry.id]) if entry.id in ours else "",
             "our setting": setting if entry.id in ours else "",
             "source of the paper's number": entry.source.where if entry.source else "",
         }
@@ -147,7 +148,7 @@ def results_table(records: Iterable[Record], profile: str = "laptop", ours: bool
                 "paper": paper,
                 "status": status(verdict),
                 "value [95 % interval]": value(verdict) or verdict.reason,
-                "null": _with_unit(f"{verdict.null:g}", verdict.unit),
+                "null": with_unit(f"{verdict.null:g}", verdict.unit),
                 "notebook": record.notebook,
             }
             for verdict in record.verdicts
@@ -157,36 +158,25 @@ def results_table(records: Iterable[Record], profile: str = "laptop", ours: bool
     return pd.DataFrame(rows, columns=columns)
 
 
-def status(verdict: Verdict) -> str:
-    """The status, marked if it is fragile."""
-    return f"{verdict.status} (fragile)" if verdict.fragile else verdict.status
-
-
-def value(verdict: Verdict) -> str:
-    """Value and interval with two digits of the interval's width, such as "+0.65 [+0.40, +0.90] %"."""
-    if verdict.value is None:
-        return ""
-    text = _interval(verdict.value, verdict.low, verdict.high, verdict.null)
-    return _with_unit(text, verdict.unit)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A GitHub table."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    lines = (" | ".join(str(cell).replace("|", r"\|") for cell in row) for row in rows)
-    return "\n".join(f"| {line} |" for line in lines)
-
-
 def readme_blocks(records: list[Record]) -> dict[str, str]:
     """The generated parts of README by the name of their markers."""
+    board = scoreboard.claims(records)
     parts = []
+    if len(board):
+        by_paper = scoreboard.summary(board[board["profile"] == "laptop"])
+        by_paper["notebooks"] = [
+            ", ".join(f"[{name}](notebooks/{name}.ipynb)" for name in names.split(", "))
+            for names in by_paper["notebooks"]
+        ]
+        parts.append(f"**By paper, on shipped data (profile `laptop`)**\n\n{markdown(by_paper)}")
     for profile, where in (("laptop", "shipped data"), ("paper", "the papers' data")):
         for ours, heading in ((False, "Claims of the papers"), (True, "Controls of our own")):
             table = results_table(records, profile, ours)
             if profile == "laptop" or len(table):
                 table["notebook"] = [f"[{name}](notebooks/{name}.ipynb)" for name in table["notebook"]]
                 body = markdown(table) if len(table) else "No run has been recorded yet."
-                parts.append(f"**{heading}, on {where} (profile `{profile}`)**\n\n{body}")
+                title = f"{heading}, on {where} (profile <code>{profile}</code>): {len(table)}"
+                parts.append(f"<details><summary>{title}</summary>\n\n{body}\n\n</details>")
     return {"results": "\n\n".join(parts), "cost": markdown(cost_table(records))}
 
 
@@ -217,34 +207,6 @@ def check_readme(path: Path = README, folder: Path = COMMITTED) -> None:
         raise UserError(
             f"{path.name} does not show the records as they are; run: python -m rec_utils.report update"
         )
-
-
-# ---------------------------------------------------------------- formats
-
-
-def _with_unit(text: str, unit: str) -> str:
-    return f"{text} {unit}".strip()
-
-
-def _band(low: float, high: float) -> str:
-    if math.isinf(high):
-        return f"≥ {low:g}"
-    return f"≤ {high:g}" if math.isinf(low) else f"{low:g} to {high:g}"
-
-
-def _interval(value: float, low: float, high: float, null: float | None = None) -> str:
-    """Two digits of the half-width, and more where a bound would else look as if it were the null."""
-    sign = "+" if null == 0 else ""
-    digits = max(0, 1 - math.floor(math.log10((high - low) / 2))) if high > low else 3
-    while digits < 6 and any(bound != null and round(bound, digits) == null for bound in (low, high)):
-        digits += 1
-    return f"{value:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
-
-
-def _number(value: float | Interval) -> str:
-    if isinstance(value, Interval):
-        return _interval(value.value, value.low, value.high)
-    return f"{value}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _device(hardware: Mapping) -> str:

@@ -1,27 +1,16 @@
-"""All claims of all papers in one table and one figure, from run records alone."""
+"""All claims of all papers in one table, from run records alone; `plots.standings` draws it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from rec_utils import plots, report
+from rec_utils import formats
 from rec_utils.cards import load_card
 from rec_utils.claims import STATUSES
 from rec_utils.records import Record
-
-#: Beyond so many half-widths of an interval a claim is drawn at the edge: surer than sure needs no scale.
-EDGE = 6.0
-#: Colour and marker of each status.
-LOOK = {
-    "matched": (plots.COLOURS[2], "o"),
-    "partly": (plots.COLOURS[4], "D"),
-    "not matched": (plots.COLOURS[1], "s"),
-}
 
 
 def claims(records: Iterable[Record]) -> pd.DataFrame:
@@ -52,8 +41,8 @@ def claims(records: Iterable[Record]) -> pd.DataFrame:
                 "text": verdict.text,
                 "ours": verdict.ours,
                 "status": verdict.status,
-                "value": report.value(verdict) or verdict.reason,
-                "null": f"{verdict.null:g} {verdict.unit}".strip(),
+                "value": formats.value(verdict) or verdict.reason,
+                "null": formats.with_unit(f"{verdict.null:g}", verdict.unit),
                 "standing": np.nan if verdict.margin is None else verdict.margin + 1,
             }
             | shared
@@ -122,43 +111,3 @@ def spread(records: Iterable[Record], profile: str = "laptop") -> pd.DataFrame:
         if len(found) > 1
     ]
     return pd.DataFrame(rows, columns=["notebook", "number", "seeds", "mean", "sd", "lowest", "highest"])
-
-
-def figure(table: pd.DataFrame) -> Figure:
-    """Every claim as a point: how far from its null, on which side, and was it matched?
-
-    Args:
-        table: of `claims`, one profile of it. A claim at 1 just excludes its null, one between -1 and 1
-            cannot be told from it; how many of a paper are not testable stands at the right.
-    """
-    plots.style()
-    papers = table["paper"].unique()
-    fig, axes = plt.subplots(1, 2, sharey=True, figsize=(9, 1.2 + 0.55 * len(papers)))
-    for ax, ours, title in zip(
-        axes, (False, True), ("claims of the papers", "controls of our own"), strict=True
-    ):
-        side = table[table["ours"] == ours]
-        # claims of one paper stand one above the other, so that none hides another
-        place = side.groupby("paper").cumcount() / side.groupby("paper")["claim"].transform("size")
-        height = pd.Index(papers).get_indexer(side["paper"]) + 0.8 * (place - 0.4)
-        ax.axvspan(-1, 1, color="#EEEEEE", zorder=0)
-        ax.axvline(0, color=plots.GREY, linewidth=0.8)
-        for status, (colour, marker) in LOOK.items():
-            of = side["status"] == status
-            x = side["standing"].clip(-EDGE, EDGE)[of]
-            ax.plot(x, height[of], marker, color=colour, markersize=4, alpha=0.85, linestyle="", label=status)
-        untested = side[side["standing"].isna()].groupby("paper").size()
-        for i, paper in enumerate(papers):
-            if paper in untested:
-                ax.text(EDGE + 0.5, i, f"+{untested[paper]}", va="center", color=plots.GREY)
-        for border in range(1, len(papers)):
-            ax.axhline(border - 0.5, color="#E4E4E4", linewidth=0.7)
-        ax.set_xlim(-EDGE - 0.5, EDGE + 1.6)
-        ax.set_title(f"{title}, n = {len(side)}")
-        ax.set_xlabel("value minus null, in half-widths of the interval")
-        ax.grid(visible=False, axis="y")
-    axes[0].set_yticks(range(len(papers)), papers)
-    axes[0].invert_yaxis()
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper right", ncols=len(labels))
-    return fig

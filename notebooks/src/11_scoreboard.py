@@ -29,7 +29,7 @@ from IPython.display import display
 
 from rec_utils import plots, records, scoreboard
 
-pd.set_option("display.max_colwidth", None)
+pd.set_option("display.max_colwidth", None, "display.max_rows", None)
 run = records.start_notebook("11_scoreboard", globals())
 shown = "paper" if PROFILE == "paper" else "laptop"
 stored = records.load(folders=[records.COMMITTED])
@@ -54,7 +54,7 @@ caption = (
     f"Where {len(own)} claims of papers (left) and {board['ours'].sum()} controls (right) stand, profile {shown}. Of {len(tested)} claims that were tested, {(tested['standing'] > 1).sum()} are surely on the claimed side of the null, "
     f"{(tested['standing'] < -1).sum()} surely on the other, {(tested['standing'].abs() <= 1).sum()} cannot be told from it; {(tested['status'] == 'matched').sum()} are matched."
 )
-plots.show(scoreboard.figure(board), "11_scoreboard", "claims", numbers, caption)
+plots.show(plots.standings(board), "11_scoreboard", "claims", numbers, caption)
 
 # %% [markdown]
 # ## By paper
@@ -83,11 +83,9 @@ table[columns].set_index("paper")
 # Claims that were also run on the papers' data, as far as these can be had and need no large language model.
 
 # %% tags=["nbval-ignore-output"]
-both = everything[~everything["ours"]].pivot_table(
-    index=["paper", "notebook", "text"], columns="profile", values="value", aggfunc="first", sort=False
-)
-both = both.dropna() if "paper" in both else both.head(0)
-both.reset_index()
+keys = ["paper", "notebook", "text"]
+both = everything[~everything["ours"]].pivot(index=keys, columns="profile", values="value").dropna()
+both.rename(columns={"laptop": "shipped data", "paper": "the paper's data"}).reset_index()
 
 # %% [markdown]
 # ## How much does a number move with the seed?

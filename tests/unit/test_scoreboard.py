@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rec_utils import records, scoreboard
-from rec_utils.claims import check, load_card
+from rec_utils import plots, records, scoreboard
+from rec_utils.claims import STATUSES, check, load_card
 from rec_utils.stats import Interval
 
 
@@ -74,13 +74,10 @@ def test_the_spread_is_over_seeds_alone(record):
 
 def test_each_claim_is_a_point_of_the_figure(record):
     table = scoreboard.claims([record])
-    fig = scoreboard.figure(table)
+    fig = plots.standings(table)
     left, right = fig.axes
     drawn = sum(
-        len(line.get_xdata())
-        for ax in (left, right)
-        for line in ax.lines
-        if line.get_label() in scoreboard.LOOK
+        len(line.get_xdata()) for ax in (left, right) for line in ax.lines if line.get_label() in STATUSES
     )
     assert drawn == len(table)
     assert left.get_title(loc="left") == "claims of the papers, n = 4"
