@@ -18,7 +18,7 @@ from rec_utils.knowledge.llm import Backend, ReplayBackend, generate
 from rec_utils.knowledge.prompts import SYSTEM
 from rec_utils.knowledge.request import Request
 from rec_utils.knowledge.store import Store
-from rec_utils.papers.survey_task import SurveyTask
+from rec_utils.papers.survey_task import SurveyTask, genres_text
 
 ANSWERS = settings.BUNDLED / "knowledge" / "survey_examples.jsonl"
 TOOLS = ("model", "popularity", "language")
@@ -155,8 +155,7 @@ def _numbered(films: pd.DataFrame, counts: Sequence[int] | None = None) -> str:
 
 
 def _films(films: pd.DataFrame) -> list[str]:
-    genres = films["genres"].str.replace("|", ", ").replace("", "(no genres listed)")
-    return (films["title"].str.strip() + " | " + genres).tolist()
+    return (films["title"].str.strip() + " | " + genres_text(films["genres"])).tolist()
 
 
 def _summary(rated: pd.DataFrame) -> str:
