@@ -357,13 +357,13 @@ def recall(scores, seen, wanted, k):
 sheet.check(6, recall)
 
 # %% [markdown]
+# ## 6 DiffRec, and how much noise helps
+#
 # DiffRec's denoiser is a perceptron that reads the noised row and sinusoids of $t$. Its schedule is set by what the noise has become, $1-\bar\alpha_t$: a straight line up to a chosen variance. A step back takes
-# the posterior's *mean*: no noise is added on the way back. Five steps are enough here.
+# the posterior's *mean*: no noise is added on the way back. We take five steps.
 #
-# ## 6 How much noise helps?
-#
-# Before you look: with no noise at all, only the dropout of the network keeps it from copying the row. With a variance of 0.5 the noise in a cell is as strong as what is left of the 1. The first value is that of a
-# released model; what does it mean?
+# How much noise? With none at all, only the dropout of the network keeps it from copying the row. With a variance of 0.5, the noise in a cell is as strong as what is left of the 1. The first value of `NOISES` is that of a
+# released model. What does it mean?
 
 # %%
 # Exercise 7. DiffRec's setting for MovieLens-1M has scale = 0.005, low = 0.005 and high = 0.01: 1 - alpha_bar grows
