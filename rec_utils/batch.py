@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rec_utils import records, report, settings
 from rec_utils.display import format_table
-from rec_utils.errors import run_cli
+from rec_utils.errors import UserError, run_cli
 from rec_utils.parameters import read_parameters
 from rec_utils.plans import Plan, check_plan, choose_notebooks, load_plan, make_plan
 from rec_utils.runs import FAILED, FINISHED, progress, stored_state
-from rec_utils.scheduler import is_running, run_batch
+from rec_utils.scheduler import Place, here, is_running, run_batch
 from rec_utils.settings import notebook_path
 
 EPILOG = """\
@@ -24,6 +26,10 @@ examples:
   python -m rec_utils.batch run 00_start_here --profile smoke
   python -m rec_utils.batch run 01_kar -p BACKBONE=DIN,DCNv2 -p SEED=0..4 --workers 2 --timeout 1800
   python -m rec_utils.batch resume
+  python -m rec_utils.batch run 01_kar -p SEED=0..4 --scheduler local --workers 2
+  python -m rec_utils.batch run 01_kar -p SEED=0..4 --scheduler tcp://10.0.0.1:8786
+  python -m rec_utils.batch run 05_corella --profile paper --gpu --scheduler slurm --workers 4 \\
+      --slurm queue=gpu --slurm memory=32GB --slurm cores=8 --slurm walltime=12:00:00
 
 values of -p NAME=VALUES
   A,B        several values make a grid with those of the other parameters
@@ -32,6 +38,23 @@ values of -p NAME=VALUES
   true       or false, for a bool; none where the parameter may be None
   'a, b'     one text with a comma in it (quote it once more for the shell)
   [1,5],[10] two lists
+
+places to run: --scheduler
+  (not given)      this process, --workers runs at a time
+  local            dask workers on this machine: a worker that dies does not end the batch
+  tcp://HOST:PORT  the workers of a dask scheduler that runs already, started on its machines by
+                     dask scheduler
+                     dask worker tcp://HOST:PORT --nthreads 1 [--resources GPU=1]
+                   in this project's environment, at the same commit and with the data built; a scheduler
+                   executes what it is sent, so let only a trusted network reach it
+  slurm            --workers SLURM jobs, submitted from here by dask-jobqueue and ended with the batch
+                     --slurm queue=PARTITION   --slurm account=NAME    --slurm walltime=04:00:00
+                     --slurm memory=16GB       --slurm cores=8         --slurm interface=ib0
+                     --slurm directive=--constraint=a100   a further line, may be repeated
+                   what is not given comes from dask's configuration, ~/.config/dask/jobqueue.yaml
+  --gpu            each run takes a worker that offers a GPU: --resources GPU=1, with one GPU visible to it;
+                   local and slurm see to both
+The run of a worker that dies is given to another one, up to three times; a run that fails is not repeated.
 
 The same command again continues where it was: finished runs are not repeated as long as the code and the
 notebook are the same. Exit status: 0 all runs finished, 1 a run failed, 2 wrong usage, 130 ctrl-C.
@@ -108,7 +131,7 @@ def _planned(options: argparse.Namespace) -> Plan:
 
 
 def _go(plan: Plan, options: argparse.Namespace, fresh: bool) -> int:
-    states = run_batch(plan, workers=options.workers, timeout=options.timeout, fresh=fresh)
+    states = run_batch(plan, place=_place(options), timeout=options.timeout, fresh=fresh)
     failed = [run for run, state in states.items() if state.status != FINISHED]
     print(status_table(plan))
     if options.report:
@@ -116,6 +139,34 @@ def _go(plan: Plan, options: argparse.Namespace, fresh: bool) -> int:
     for run in failed:
         print(f"log and notebook of the failed run: {plan.folder / run.folder}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _place(options: argparse.Namespace) -> Place:
+    """Where the runs are to be executed."""
+    if options.scheduler is None:
+        if options.gpu:
+            raise UserError("--gpu needs --scheduler; without one, runs see all GPUs of this machine")
+        place = partial(here, workers=options.workers or 1)
+    else:
+        from rec_utils import cluster  # dask takes a second to load
+
+        if options.scheduler == "local":
+            place = partial(cluster.local, workers=options.workers or 1, gpu=options.gpu)
+        elif options.scheduler == "slurm":
+            how = {"options": options.slurm, "workers": options.workers or 1, "gpu": options.gpu}
+            return partial(cluster.slurm, **how)
+        else:
+            how = {"address": options.scheduler, "workers": options.workers, "gpu": options.gpu}
+            place = partial(cluster.remote, **how)
+    if options.slurm:
+        raise UserError("--slurm needs --scheduler slurm")
+    return place
+
+
+def _scheduler(text: str) -> str:
+    if text in ("local", "slurm") or re.fullmatch(r"tcp://[^/\s]+:\d+", text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not local, slurm or tcp://HOST:PORT")
 
 
 def _at_least(minimum: int, kind: type) -> Callable[[str], Any]:
@@ -156,7 +207,24 @@ def _parser() -> argparse.ArgumentParser:
 
     how = argparse.ArgumentParser(add_help=False)
     how.add_argument(
-        "--workers", type=_at_least(1, int), default=1, metavar="N", help="runs at a time (default 1)"
+        "--workers",
+        type=_at_least(1, int),
+        metavar="N",
+        help="runs at a time (default 1; with tcp:// as many as its workers have threads)",
+    )
+    how.add_argument(
+        "--scheduler",
+        type=_scheduler,
+        metavar="PLACE",
+        help="local, tcp://HOST:PORT or slurm: run on dask workers, see below",
+    )
+    how.add_argument("--gpu", action="store_true", help="give each run a worker with a GPU")
+    how.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the SLURM jobs, see below",
     )
     how.add_argument(
         "--timeout",

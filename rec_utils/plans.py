@@ -159,15 +159,17 @@ def fingerprint(notebook: Path) -> str:
 
     A finished run counts only as long as its fingerprint holds.
     """
-    return _digest([[cell["source"] for cell in read_cells(notebook)], _code_hash()])
+    return _digest([[cell["source"] for cell in read_cells(notebook)], code_hash()])
 
 
 @cache
-def _code_hash() -> str:
+def code_hash() -> str:
+    """Hash of this package, data_prep and the pins, wherever the checkout stands; the same for a process."""
     folders = (settings.ROOT / "rec_utils", settings.ROOT / "data_prep")
     files = [path for folder in folders for kind in ("py", "yaml") for path in folder.rglob(f"*.{kind}")]
     files.append(settings.ROOT / "environment.yml")
-    return _digest([[str(path), path.read_text()] for path in sorted(files) if path.exists()])
+    names = sorted(path.relative_to(settings.ROOT).as_posix() for path in files if path.exists())
+    return _digest([[name, (settings.ROOT / name).read_text()] for name in names])
 
 
 def _digest(content: Any) -> str:

@@ -19,7 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +36,13 @@ from rec_utils.processes import kill_trees
 
 FINISHED, FAILED = "finished", "failed"
 
+Failure = dict[str, Any]  #: message and, where known, cell, title and line
+OnCell = Callable[[dict[str, Any]], None]  #: gets {"cell", "of", "title"} whenever a cell starts
+
+#: A place for one run at a time: `slot(notebook, run, folder, on_cell, timeout=seconds)` executes a notebook
+#: and leaves in `folder` what `perform_here` does; it returns what went wrong, if anything, and the seconds.
+Slot = Callable[..., Awaitable[tuple[Failure | None, float]]]
+
 
 @dataclass(frozen=True)
 class State:
@@ -44,7 +51,7 @@ class State:
     status: str  #: `FINISHED` or `FAILED`
     fingerprint: str  #: of the code that was executed, see `rec_utils.plans.fingerprint`
     seconds: float
-    failure: dict[str, Any] | None = None  #: message and, where known, cell, title and line
+    failure: Failure | None = None
 
     @property
     def problem(self) -> str:
@@ -65,7 +72,7 @@ def stored_state(plan: Plan, run: Run) -> State | None:
         return None
     if state.fingerprint != fingerprint(plan.path(run)):
         return None
-    if state.status == FINISHED and not (settings.output_dir() / _record_path(run)).exists():
+    if state.status == FINISHED and not (settings.output_dir() / record_path(run)).exists():
         return None
     return state
 
@@ -78,36 +85,49 @@ def progress(plan: Plan, run: Run) -> str | None:
     return None
 
 
-async def execute(
-    plan: Plan,
-    run: Run,
-    timeout: float | None,
-    cores: list[int],
-    on_cell: Callable[[dict[str, Any]], None],
-) -> State:
-    """Execute `run`, store its results and return its state.
+async def execute(plan: Plan, run: Run, slot: Slot, timeout: float | None, on_cell: OnCell) -> State:
+    """Execute `run` on `slot`, store its results and return its state. Cancelling ends the kernel too.
 
-    `timeout` is in seconds for the whole run; `cores` restricts it to these cores (empty: no restriction);
-    `on_cell` gets an event {"cell", "of", "title"} whenever a cell starts. Cancelling ends the kernel too.
+    `timeout` is in seconds for the whole run.
     """
-    started = time.monotonic()
     code = fingerprint(plan.path(run))
     # named after this process: that of a killed batch, which may still be dying, cannot write into it
     folder = plan.folder / "partial" / f"{run.folder}~{os.getpid()}"
     folder.mkdir(parents=True)
-    _show_records(run, folder / "output")
 
     def report(event: dict[str, Any]) -> None:
         write_atomic(folder / "progress.json", json.dumps(event))
         on_cell(event)
 
-    failure = await _supervise(plan.path(run), run.changed, folder, timeout, cores, report)
+    failure, seconds = await slot(plan.path(run), run, folder, report, timeout=timeout)
     if failure is None and (fault := _publish(run, folder)):
         failure = {"message": fault}
-    status = FINISHED if failure is None else FAILED
-    state = State(status, code, round(time.monotonic() - started, 2), failure)
+    state = State(FINISHED if failure is None else FAILED, code, round(seconds, 2), failure)
     _seal(folder, plan.folder / run.folder, state)
     return state
+
+
+async def perform_here(
+    notebook: Path, run: Run, folder: Path, on_cell: OnCell, *, timeout: float | None, cores: list[int]
+) -> tuple[Failure | None, float]:
+    """Execute `notebook` on this machine: `folder` gets `notebook.ipynb`, `log.txt` and `output`.
+
+    `cores` restricts it to these cores (empty: no restriction).
+    If `output` is there already, the notebook sees the records in it.
+    """
+    started = time.monotonic()
+    if not (folder / "output").exists():
+        _show_records(run, folder / "output")
+    failure = await _supervise(notebook, run.changed, folder, timeout, cores, on_cell)
+    return failure, time.monotonic() - started
+
+
+def share_cores(n: int) -> list[list[int]]:
+    """Cores for each of `n` runs at a time: all of them (empty list) for one, else a share each."""
+    if n <= 1 or not hasattr(os, "sched_getaffinity"):
+        return [[]] * n
+    cores = sorted(os.sched_getaffinity(0))
+    return [cores[slot::n] or [cores[slot % len(cores)]] for slot in range(n)]
 
 
 async def _supervise(
@@ -116,8 +136,8 @@ async def _supervise(
     folder: Path,
     timeout: float | None,
     cores: list[int],
-    on_cell: Callable[[dict[str, Any]], None],
-) -> dict[str, Any] | None:
+    on_cell: OnCell,
+) -> Failure | None:
     """Run `rec_utils.execute` to its end; returns what went wrong, if anything."""
     with (
         kernel_environment(folder / "output") as (sockets, environment),
@@ -197,7 +217,7 @@ def kernel_environment(output: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         )
 
 
-def _record_path(run: Run) -> Path:
+def record_path(run: Run) -> Path:
     """Where the notebook must write its record, below the output folder."""
     return Path("records") / run.notebook / f"{run.run_id}.json"
 
@@ -208,7 +228,7 @@ def _show_records(run: Run, output: Path) -> None:
     existing = settings.output_dir() / "records"
     if existing != records.COMMITTED and existing.exists():  # `records.load` reads the committed ones anyway
         shutil.copytree(existing, output / "records")
-        (output / _record_path(run)).unlink(missing_ok=True)
+        (output / record_path(run)).unlink(missing_ok=True)
 
 
 def _publish(run: Run, folder: Path) -> str | None:
@@ -217,9 +237,9 @@ def _publish(run: Run, folder: Path) -> str | None:
     Figures of a run with other than default parameters go to a folder of their own, named like the record,
     so that the committed ones stay those of the defaults. Returns what is wrong with the record, if anything.
     """
-    written = folder / "output" / _record_path(run)
+    written = folder / "output" / record_path(run)
     if not written.exists():
-        return f"it wrote no record {_record_path(run)}, so it shows nothing"
+        return f"it wrote no record {record_path(run)}, so it shows nothing"
     try:
         records.add_cell_seconds(written, _cell_seconds(folder / "notebook.ipynb"))
     except UserError as error:
@@ -229,7 +249,7 @@ def _publish(run: Run, folder: Path) -> str | None:
     for path in sorted(path for path in figures.rglob("*") if path.is_file()):
         write_atomic(target / path.relative_to(figures), path.read_bytes())
     shutil.copyfile(written, folder / "record.json")
-    write_atomic(settings.output_dir() / _record_path(run), written.read_bytes())
+    write_atomic(settings.output_dir() / record_path(run), written.read_bytes())
     return None
 
 

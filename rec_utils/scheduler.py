@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import partial
 
 from rec_utils.display import Display
 from rec_utils.errors import UserError
 from rec_utils.plans import Plan, Run
-from rec_utils.runs import FINISHED, State, execute, stored_state
+from rec_utils.runs import FINISHED, Slot, State, execute, perform_here, share_cores, stored_state
 
 #: Seconds that a run may take if --timeout is not given; at paper scale only the user can know.
 TIMEOUTS = {"smoke": 600.0, "laptop": 3600.0, "paper": None}
 
 
+#: Opens the slots on which that many runs are to be executed; closing ends what still runs on them.
+Place = Callable[[int], AbstractAsyncContextManager[list[Slot]]]
+
+
+@asynccontextmanager
+async def here(n_runs: int, *, workers: int = 1) -> AsyncIterator[list[Slot]]:
+    """Slots of this process: `workers` runs at a time, each on its share of the cores."""
+    yield [partial(perform_here, cores=cores) for cores in share_cores(min(workers, n_runs))]
+
+
 def run_batch(
-    plan: Plan, *, workers: int = 1, timeout: float | None = None, fresh: bool = False
+    plan: Plan, *, place: Place = here, timeout: float | None = None, fresh: bool = False
 ) -> dict[Run, State]:
     """Execute the runs of `plan` that have no valid result yet; returns the state of every run.
 
-    `workers` runs go at a time, each on its share of the cores; `timeout` is in seconds a run, 0 for no
-    limit, None for the profile's. `fresh` drops earlier results. Raises `UserError` if the batch is
-    running already. On ctrl-C all kernels are ended, and what was finished is kept.
+    `place` says where; `timeout` is in seconds a run, 0 for no limit, None for the profile's. `fresh` drops
+    earlier results. Raises `UserError` if the batch is running already. On ctrl-C all kernels are ended, and
+    what was finished is kept.
     """
     with sole_runner(plan):
         if fresh:
@@ -39,48 +49,40 @@ def run_batch(
                 f"{len(plan.runs) - len(todo)} of {len(plan.runs)} runs are finished already", file=sys.stderr
             )
         try:
-            asyncio.run(_execute_all(plan, todo, workers, timeout, states))
+            if todo:
+                asyncio.run(_execute_all(plan, todo, place, timeout, states))
         except ExceptionGroup as errors:  # such as a full disk: the other runs would meet it too
             raise _first(errors) from None
     return states
 
 
 async def _execute_all(
-    plan: Plan, todo: list[Run], workers: int, timeout: float | None, states: dict[Run, State | None]
+    plan: Plan, todo: list[Run], place: Place, timeout: float | None, states: dict[Run, State | None]
 ) -> None:
     """Execute `todo`, some at a time, and enter how each ended in `states`."""
-    slots: asyncio.Queue[int] = asyncio.Queue()
-    for slot in range(min(workers, len(todo))):
-        slots.put_nowait(slot)
-    cores = share_cores(slots.qsize())
-
-    with Display(len(todo), slots.qsize()) as display:
+    async with place(len(todo)) as slots:
+        free: asyncio.Queue[int] = asyncio.Queue()
+        for number in range(len(slots)):
+            free.put_nowait(number)
 
         async def one(run: Run) -> None:
-            slot = await slots.get()
+            number = await free.get()
             limit = TIMEOUTS[run.profile] if timeout is None else timeout or None
-            display.start(slot, run)
+            display.start(number, run)
             states[run] = await execute(
-                plan, run, limit, cores[slot], lambda event: display.cell(slot, event)
+                plan, run, slots[number], limit, lambda event: display.cell(number, event)
             )
             display.end(run, states[run])
-            slots.put_nowait(slot)
+            free.put_nowait(number)
 
-        clock = asyncio.create_task(display.tick())
-        try:
-            async with asyncio.TaskGroup() as group:
-                for run in todo:
-                    group.create_task(one(run))
-        finally:
-            clock.cancel()
-
-
-def share_cores(n: int) -> list[list[int]]:
-    """Cores for each of `n` runs at a time: all of them (empty list) for one, else a share each."""
-    if n <= 1 or not hasattr(os, "sched_getaffinity"):
-        return [[]] * n
-    cores = sorted(os.sched_getaffinity(0))
-    return [cores[slot::n] or [cores[slot % len(cores)]] for slot in range(n)]
+        with Display(len(todo), len(slots)) as display:
+            clock = asyncio.create_task(display.tick())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for run in todo:
+                        group.create_task(one(run))
+            finally:
+                clock.cancel()
 
 
 def _first(errors: ExceptionGroup) -> Exception:

@@ -342,10 +342,10 @@ def test_a_batch_runs_once_at_a_time(workspace, kernels):
 
 def test_parallel_runs_share_the_cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 4, 6, 8}, raising=False)
-    shares = scheduler.share_cores(2)
+    shares = runs.share_cores(2)
     assert sorted(shares[0] + shares[1]) == [0, 2, 4, 6, 8]
-    assert all(scheduler.share_cores(7))
-    assert scheduler.share_cores(1) == [[]], "a single run keeps all cores"
+    assert all(runs.share_cores(7))
+    assert runs.share_cores(1) == [[]], "a single run keeps all cores"
 
 
 def test_commands_show_parameters_plan_and_status(workspace, kernels, capsys):
