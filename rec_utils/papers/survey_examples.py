@@ -76,9 +76,9 @@ EXAMPLES: Mapping[str, Example] = {
     BASE: Example("baseline", None, True),
     "LLM texts": Example("feature engineering", False, True, LARGE),
     "frozen encoder": Example("feature encoder", False, True, FROZEN),
-    "zero-shot": Example("scoring", False, False, LARGE, 1),
-    "tuned LM": Example("scoring", True, False, SMALL, N_CANDIDATES),
-    "LM and CTR model": Example("scoring", True, True, SMALL, N_CANDIDATES),
+    "zero-shot": Example("scoring or ranking", False, False, LARGE, 1),
+    "tuned LM": Example("scoring or ranking", True, False, SMALL, N_CANDIDATES),
+    "LM and CTR model": Example("scoring or ranking", True, True, SMALL, N_CANDIDATES),
     "before a question": Example("user interaction", False, False, LARGE, 1),
     "after a question": Example("user interaction", False, False, LARGE, 2),
     "controller": Example("pipeline controller", False, True, LARGE, 1),
@@ -213,7 +213,7 @@ def train(
     return scores, {name: seconds for name, (_, seconds) in zip(TRAINED, fitted, strict=True)}
 
 
-def ask(survey: SurveyTask, fitted: Mapping[str, np.ndarray], answers: Answers) -> dict[str, np.ndarray]:
+def ask(fitted: Mapping[str, np.ndarray], answers: Answers) -> dict[str, np.ndarray]:
     """Scores [100, 10] of every arm that is a large language model, or is controlled by one.
 
     The controller gives each user the scores of the tool that was chosen: `fitted` has the other ones.
@@ -234,30 +234,57 @@ class Examples:
 
     survey: SurveyTask
     scores: dict[str, np.ndarray]  #: arm -> [100, 10]
+    calls: dict[str, float]  #: arm -> mean calls of its language model for one list
     seconds: dict[str, float]  #: of the arms that are trained here
     auc: stats.Draws  #: over all pairs of user and film
     ndcg: stats.Draws  #: mean NDCG@5 of the lists
 
+    @property
+    def metrics(self) -> dict[str, stats.Draws]:
+        """By name."""
+        return {"AUC": self.auc, f"NDCG@{K}": self.ndcg}
+
     def table(self) -> pd.DataFrame:
-        """One row an arm: stage, quadrant, LM, its calls a prediction, AUC, NDCG@5, changes, seconds.
+        """One row an arm: stage, quadrant, LM, its calls for a list, AUC, NDCG@5, changes, seconds.
 
         Changes are differences to the CTR model, with the ends of their 95 % intervals over users.
         """
         rows = {}
         for name, example in EXAMPLES.items():
             row = {"stage": example.stage, "quadrant": example.quadrant, "LM": example.lm}
-            row["LM calls a prediction"] = example.calls / N_CANDIDATES
-            for metric, drawn in {"AUC": self.auc, "NDCG@5": self.ndcg}.items():
-                change = self.change(drawn, name)
+            row["LM calls a list"] = self.calls[name]
+            for metric, drawn in self.metrics.items():
+                change = difference(drawn, name, BASE)
                 row |= {metric: drawn.value[name], f"{metric} change": change.value}
                 row |= {f"{metric} low": change.low, f"{metric} high": change.high}
             rows[name] = row | {"seconds": self.seconds.get(name, np.nan)}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
 
-    @staticmethod
-    def change(drawn: stats.Draws, arm: str, over: str = BASE) -> stats.Interval:
-        """Difference of a metric between two arms."""
-        return drawn.interval(lambda metric: metric[arm] - metric[over])
+    def contrasts(self) -> pd.DataFrame:
+        """Differences between arms in each metric, with their 95 % intervals over users.
+
+        The best arm of a quadrant is chosen by the AUC of this very test, which flatters it.
+        """
+        pairs = [
+            ("question", "after a question", "before a question"),
+            ("control", "controller", "zero-shot"),
+            *((quadrant, self.best(quadrant), "like rate") for quadrant in ("Q1", "Q2", "Q3", "Q4")),
+        ]
+        return pd.DataFrame(
+            {"of": of, "label": f"{arm} - {over}", "metric": metric} | vars(difference(drawn, arm, over))
+            for of, arm, over in pairs
+            for metric, drawn in self.metrics.items()
+        )
+
+    def best(self, quadrant: str) -> str:
+        """The arm of a quadrant with the highest AUC."""
+        arms = [name for name, example in EXAMPLES.items() if example.quadrant == quadrant]
+        return max(arms, key=self.auc.value.__getitem__)
+
+
+def difference(drawn: stats.Draws, arm: str, over: str) -> stats.Interval:
+    """Of a metric between two arms."""
+    return drawn.interval(lambda metric: metric[arm] - metric[over])
 
 
 def run(seed: int, n_boot: int = 1000, answers: Answers | None = None, progress: bool = True) -> Examples:
@@ -272,14 +299,29 @@ def run(seed: int, n_boot: int = 1000, answers: Answers | None = None, progress:
     """
     survey = load_task()
     fitted, seconds = train(survey, seed, progress)
-    found = fitted | ask(survey, fitted, answers or Answers(survey))
+    return compare(survey, fitted, seconds, answers or Answers(survey), seed, n_boot)
+
+
+def compare(
+    survey: SurveyTask,
+    fitted: Mapping[str, np.ndarray],
+    seconds: dict[str, float],
+    answers: Answers,
+    seed: int,
+    n_boot: int,
+) -> Examples:
+    """The arms of `train`, and those that `answers` makes, on the test set."""
+    found = {**fitted, **ask(fitted, answers)}
     scores = {name: found[name] for name in EXAMPLES}
+    calls = {name: example.calls for name, example in EXAMPLES.items()}
+    calls["controller"] += np.mean([tool == "language" for tool in answers.tools])  # which is asked, too
     label, user = survey.label, np.repeat(survey.users, N_CANDIDATES)
     flat = {name: scored.ravel() for name, scored in scores.items()}
     lists = {name: ndcg_at_k(label, scored, K) for name, scored in scores.items()}
     return Examples(
         survey,
         scores,
+        calls,
         seconds,
         stats.draw_auc(label.ravel(), flat, user, n_boot, seed),
         stats.draw_mean(lists, survey.users, n_boot, seed),

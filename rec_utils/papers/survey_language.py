@@ -8,7 +8,7 @@ simulated: the reply tells of ratings of the profile that the model has not seen
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from rec_utils.knowledge.llm import Backend, ReplayBackend, generate
 from rec_utils.knowledge.prompts import SYSTEM
 from rec_utils.knowledge.request import Request
 from rec_utils.knowledge.store import Store
-from rec_utils.papers.survey_task import SurveyTask, genres_text
+from rec_utils.papers.survey_task import PROFILE, SurveyTask, genres_text
 
 ANSWERS = settings.BUNDLED / "knowledge" / "survey_examples.jsonl"
 TOOLS = ("model", "popularity", "language")
@@ -39,29 +39,29 @@ _TOOL = re.compile(rf"^\s*tool:\s*({'|'.join(TOOLS)})\s*$", re.MULTILINE)
 
 def scoring_requests(survey: SurveyTask) -> list[Request]:
     """Scores of the candidates from the whole profile, for each test user."""
-    return [_request("zero_shot_scores", _rated(rated), films) for rated, films in _shown(survey)]
+    return [_request("zero_shot_scores", rated, films) for rated, films in _shown(survey, PROFILE)]
 
 
 def question_requests(survey: SurveyTask) -> list[Request]:
     """Scores from the first ratings of the profile, and a question to the viewer."""
-    return [_request("taste_question", _rated(rated[:N_SEEN]), films) for rated, films in _shown(survey)]
+    return [_request("taste_question", rated, films) for rated, films in _shown(survey, N_SEEN)]
 
 
 def reply_requests(survey: SurveyTask, topics: Sequence[str]) -> list[Request]:
     """Scores again, with the viewer's reply to the question about each of `topics`."""
     requests = []
-    for (rated, films), topic in zip(_shown(survey), topics, strict=True):
-        turn = f"You asked: What do you think of {topic} films?\nThe viewer: {reply(rated[N_SEEN:], topic)}"
-        requests.append(_request("scores_after_reply", _rated(rated[:N_SEEN]), turn, films))
+    for (rated, films), profile, topic in zip(_shown(survey, N_SEEN), survey.profiles, topics, strict=True):
+        turn = f"You asked: What do you think of {topic} films?\nThe viewer: {reply(profile[N_SEEN:], topic)}"
+        requests.append(_request("scores_after_reply", rated, turn, films))
     return requests
 
 
 def tool_requests(survey: SurveyTask) -> list[Request]:
     """Which tool should score the candidates of each test user?"""
-    counts = [survey.popularity[rows] for rows in survey.candidates]
+    films = _films(survey.films)
     return [
-        _request("tool_choice", _summary(rated), _numbered(survey.films.iloc[rows], n))
-        for rated, rows, n in zip(map(survey.profile, survey.users), survey.candidates, counts, strict=True)
+        _request("tool_choice", _summary(profile), _numbered(films[rows], survey.popularity[rows]))
+        for profile, rows in zip(survey.profiles, survey.candidates, strict=True)
     ]
 
 
@@ -134,28 +134,25 @@ def _request(purpose: str, *parts: str) -> Request:
     return Request(purpose, SYSTEM[purpose], "\n\n".join(parts))
 
 
-def _shown(survey: SurveyTask) -> list[tuple[pd.DataFrame, str]]:
-    """Profile and text of the candidates of each test user."""
-    return [
-        (survey.profile(user), _numbered(survey.films.iloc[rows]))
-        for user, rows in zip(survey.users, survey.candidates, strict=True)
-    ]
+def _shown(survey: SurveyTask, n_seen: int) -> Iterator[tuple[str, str]]:
+    """The first ratings of the profile, and the candidates, of each test user."""
+    films = _films(survey.films)
+    for profile, rows in zip(survey.profiles, survey.candidates, strict=True):
+        seen = profile["rating"].iloc[:n_seen]
+        lines = [f"{film} | {stars:g}" for film, stars in zip(films[seen.index], seen, strict=True)]
+        yield "\n".join(["Rated, first to last:", *lines]), _numbered(films[rows])
 
 
-def _rated(rated: pd.DataFrame) -> str:
-    lines = [f"{film} | {stars:g}" for film, stars in zip(_films(rated), rated["rating"], strict=True)]
-    return "\n".join(["Rated, first to last:", *lines])
-
-
-def _numbered(films: pd.DataFrame, counts: Sequence[int] | None = None) -> str:
-    lines = [f"{number}. {film}" for number, film in enumerate(_films(films), 1)]
+def _numbered(films: Sequence[str], counts: Sequence[int] | None = None) -> str:
+    lines = [f"{number}. {film}" for number, film in enumerate(films, 1)]
     if counts is not None:
         lines = [f"{line} | {n} ratings by others" for line, n in zip(lines, counts, strict=True)]
     return "\n".join(["Films:", *lines])
 
 
-def _films(films: pd.DataFrame) -> list[str]:
-    return (films["title"].str.strip() + " | " + genres_text(films["genres"])).tolist()
+def _films(films: pd.DataFrame) -> np.ndarray:
+    """Film as "Title (year) | genres" of each row."""
+    return (films["title"].str.strip() + " | " + genres_text(films["genres"])).to_numpy()
 
 
 def _summary(rated: pd.DataFrame) -> str:

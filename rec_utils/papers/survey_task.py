@@ -66,11 +66,12 @@ class SurveyTask:
         rows = self.task.ratings["item_row"].to_numpy()[others]
         return np.bincount(rows, minlength=len(self.task.item_ids))
 
-    def profile(self, user: int) -> pd.DataFrame:
-        """The first ratings of a test user, in order: title, genres, year and rating."""
-        begin = self.task.ratings["user_row"].searchsorted(user)
-        rated = self.task.ratings.iloc[begin : begin + PROFILE]
-        return self.films.iloc[rated["item_row"]].assign(rating=rated["rating"].to_numpy(np.float64))
+    @cached_property
+    def profiles(self) -> list[pd.DataFrame]:
+        """The first ratings of each test user, in order: title, genres, year and rating by item row."""
+        rated = self.task.prompts[self.task.prompts["user_row"].isin(self.users)]
+        films = self.films.iloc[rated["item_row"]].assign(rating=rated["rating"].to_numpy(np.float64))
+        return [films[begin : begin + PROFILE] for begin in range(0, len(films), PROFILE)]
 
     def in_lists(self, predicted: np.ndarray) -> np.ndarray:
         """[100, 10] of what is predicted for the samples of the test, [1000] in their order."""

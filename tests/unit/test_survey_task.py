@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rec_utils.knowledge.store import Store
 from rec_utils.papers import survey_language as language
 from rec_utils.papers.survey_task import MIN_OF_CLASS, N_CANDIDATES, N_USERS, PROFILE, load_task
 
@@ -15,6 +16,7 @@ from rec_utils.papers.survey_task import MIN_OF_CLASS, N_CANDIDATES, N_USERS, PR
 KEYS = {
     "scoring": "b558364771b94a5ba85e3c0ea6925ed44a550e0ce355a730f4f7dae555cafe9b",
     "question": "365b617af13793047a27077d234dc36890c9ff07b923ccaf2241fe7043f8c453",
+    "reply": "34b68542082812ce3c23462971c06d39fadf149d1c2a851a832c4427d5658616",
     "tool": "961abf093a3387836106e49c451bf3db52236f2ebc81ae72f978daeb72b093dc",
 }
 
@@ -33,12 +35,11 @@ def rated(survey):
 
 def test_candidates_are_the_ten_films_rated_after_the_profile(survey, rated):
     assert len(survey.users) == len(np.unique(survey.users)) == N_USERS
-    for user, rows, label, mine in zip(survey.users, survey.candidates, survey.label, rated, strict=True):
+    for shown, rows, label, mine in zip(survey.profiles, survey.candidates, survey.label, rated, strict=True):
         later = mine.iloc[PROFILE : PROFILE + N_CANDIDATES].set_index("item_id")["rating"]
         items = survey.task.item_ids[rows]
         assert set(items) == set(later.index) and len(later) == N_CANDIDATES
         assert ((later.loc[items] >= 4).to_numpy() == label).all()
-        shown = survey.profile(user)
         assert shown["item_id"].tolist() == mine["item_id"].iloc[:PROFILE].tolist()
         assert shown["rating"].tolist() == mine["rating"].iloc[:PROFILE].tolist()
     likes = survey.label.sum(1)
@@ -76,14 +77,19 @@ def test_no_label_of_a_test_user_is_trained_on(survey):
 
 
 def test_the_questions_are_those_that_were_answered(survey):
+    questions = language.question_requests(survey)
+    stored = Store(language.ANSWERS, readonly=True)
+    topics = [language.read_topic(stored.get(request).text) for request in questions]
     built = {
         "scoring": language.scoring_requests(survey),
-        "question": language.question_requests(survey),
+        "question": questions,
+        "reply": language.reply_requests(survey, topics),
         "tool": language.tool_requests(survey),
     }
+    assert len(stored) == len(built) * N_USERS
     for name, requests in built.items():
         keys = [request.key for request in requests]
-        assert len(set(keys)) == N_USERS
+        assert len(set(keys)) == N_USERS and all(map(stored.get, requests))
         assert hashlib.sha256("".join(keys).encode()).hexdigest() == KEYS[name], name
 
 
