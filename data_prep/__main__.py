@@ -20,6 +20,7 @@ examples:
   python -m data_prep build ml-1m --from ~/ml-1m.zip
   python -m data_prep fetch reki && python -m data_prep build reki    # files of others, which are not shipped
   python -m data_prep build redial-full --from ~/Downloads # holds redial_dataset.zip
+  python -m data_prep build amazon-books --from ~/Downloads # holds Books_5.json.gz and meta_Books.json.gz
   python -m data_prep verify                         # all bundled and all built files
 """
 

@@ -11,31 +11,23 @@ import duckdb
 from filelock import FileLock
 from tqdm import tqdm
 
-from data_prep import movielens, movietweetings
+from data_prep import amazon, bookcrossing, movielens, movietweetings
 from data_prep.catalog import Entry
-from data_prep.checks import Checks
 from data_prep.folders import clean_up, replacing
+from data_prep.formats import Family, RawFile
 from data_prep.source import Source, locate
-from data_prep.tables import NUMBER, Format, Parquet, Text, first_line
+from data_prep.streaming import follow, limit_memory
+from data_prep.tables import first_line
 from rec_utils.errors import UserError
 from rec_utils.files import sha256
-from rec_utils.settings import cpu_count, data_dir
+from rec_utils.settings import data_dir
 
 #: Raise by one when the tables that a build writes change.
 BUILDER = 1
 
-#: What DuckDB may hold in memory; larger tables spill into the build's folder.
-MEMORY = "2GB"
-
-FORMATS: dict[str, Format] = movielens.FORMATS | movietweetings.FORMATS
-
-#: The year is the last one in brackets: "1984 (Nineteen Eighty-Four) (1984)".
-ITEMS = r"""
-    SELECT item_id::BIGINT AS item_id, trim(title) AS title,
-           regexp_extract_all(title, '\((\d{{4}})\)', 1)[-1]::SMALLINT AS year,
-           coalesce(genres, '') AS genres, imdb
-    FROM ({items})
-"""
+FORMATS: dict[str, Family] = (
+    movielens.FORMATS | movietweetings.FORMATS | amazon.FORMATS | bookcrossing.FORMATS
+)
 
 
 @dataclass(frozen=True)
@@ -109,14 +101,24 @@ def build(entry: Entry, where: Path | None = None) -> tuple[Built, bool]:
     return Built(target, **manifest), True
 
 
-def _write(entry: Entry, source: Source, files: dict[str, Text | Parquet], folder: Path) -> dict[str, int]:
+def _write(entry: Entry, source: Source, files: dict[str, RawFile], folder: Path) -> dict[str, int]:
     """Read and check the raw files and write the tables into `folder`; returns the rows of each."""
+    family = FORMATS[entry.ratings.format]
+    prepare, queries = family.prepare(), family.queries(files)
     scratch = folder / "scratch"
     scratch.mkdir()
     # silent where no one watches, so that no bar gets into a notebook's stored output
-    steps = tqdm(total=3 + len(files), desc=entry.name, unit="step", leave=False, disable=None)
+    steps = tqdm(
+        total=2 + len(files) + len(prepare) + len(queries),
+        desc=entry.name,
+        unit="step",
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total_fmt} [{elapsed}, {postfix}]",
+        leave=False,
+        disable=None,
+    )
+    rows = {}
     with steps, duckdb.connect(str(scratch / "tables.duckdb")) as connection:
-        connection.execute(f"SET threads = {cpu_count()}; SET memory_limit = '{MEMORY}'")
+        limit_memory(connection, scratch)
         paths = source.unpack([file.name for file in files.values()], scratch / "raw")
         for known in entry.raw:
             if known.path in paths:
@@ -124,42 +126,20 @@ def _write(entry: Entry, source: Source, files: dict[str, Text | Parquet], folde
         steps.update()
         try:
             for table, file in files.items():
-                steps.set_postfix_str(file.name)
-                file.read(connection, paths[file.name], table, scratch)
-                steps.update()
-            steps.set_postfix_str("checks")
-            Checks(connection, files, entry.ratings).run()
-            steps.update()
-            rows = _export(connection, FORMATS[entry.ratings.format].items, files, folder)
-            steps.update()
+                with follow(connection, steps, file.name):
+                    file.read(connection, paths[file.name], table, scratch)
+            with follow(connection, steps, "checks"):
+                family.check(connection, files, entry.ratings)
+            for statement in prepare:
+                with follow(connection, steps, "ids"):
+                    connection.execute(statement)
+            for table, query in queries.items():
+                with follow(connection, steps, table):
+                    connection.sql(query).write_parquet(str(folder / table), compression="zstd")
+                rows[table] = connection.read_parquet(str(folder / table)).shape[0]
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
             raise UserError(
                 f"{entry.name} could not be built in {folder.parent} ({first_line(error)}); is the disk full?"
             ) from None
     shutil.rmtree(scratch)
     return rows
-
-
-def _export(
-    connection: duckdb.DuckDBPyConnection, items: str, files: dict[str, Text | Parquet], folder: Path
-) -> dict[str, int]:
-    """Write the final tables, rows in the order of the raw files; returns the rows of each."""
-    users = "SELECT DISTINCT user_id::BIGINT AS user_id FROM ratings ORDER BY user_id"
-    queries = {
-        "interactions.parquet": f"SELECT {_columns(files['ratings'])} FROM ratings",
-        "items.parquet": ITEMS.format(items=items),
-        "users.parquet": f"SELECT {_columns(files['users'])} FROM users" if "users" in files else users,
-    }
-    rows = {}
-    for table, query in queries.items():
-        connection.sql(query).write_parquet(str(folder / table), compression="zstd")
-        rows[table] = connection.read_parquet(str(folder / table)).shape[0]
-    return rows
-
-
-def _columns(file: Text | Parquet) -> str:
-    """SQL list of a table's columns in their final types: 64-bit whole numbers, 32-bit ratings, text."""
-    types = {name: "BIGINT" if kind == NUMBER else kind for name, kind in file.columns.items()}
-    if "rating" in types:
-        types["rating"] = "FLOAT"
-    return ", ".join(f'"{name}"::{kind} AS "{name}"' for name, kind in types.items())

@@ -79,8 +79,9 @@ class Ratings(_Strict):
     format: str
     scale: tuple[float, float]
     step: float
-    period: tuple[date, date]  #: first and last day of the ratings, as the publisher states them
-    counts: Counts
+    #: first and last day of the ratings, as the publisher states them; None where they have no times
+    period: tuple[date, date] | None = None
+    counts: Counts | None = None  #: None where they are not known for certain
 
 
 class DialogueCounts(_Strict):

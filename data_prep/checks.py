@@ -8,6 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from duckdb import DuckDBPyConnection
 
 from data_prep.catalog import Ratings
+from data_prep.json_lines import JsonLines
 from data_prep.tables import NUMBER, Parquet, Text, first_row
 from rec_utils.errors import UserError
 
@@ -31,7 +32,7 @@ class Checks:
     """The checks of one data set, over a database with the tables ratings and movies (and users, links)."""
 
     connection: DuckDBPyConnection
-    files: dict[str, Text | Parquet]  #: the file behind each table
+    files: dict[str, Text | Parquet | JsonLines]  #: the file behind each table
     spec: Ratings  #: scale, period and counts that the data set must have
 
     def run(self) -> None:
@@ -43,16 +44,16 @@ class Checks:
         """
         for table in self.files:
             self._values(table)
-        self._scale()
-        self._period()
+        self.scale()
+        self.period()
         for table in self.files:
-            self._unique(table)
+            self.unique(table, KEYS[table])
         self._known("movies", "item_id")
         if "users" in self.files:
             self._known("users", "user_id")
         self._counts()
 
-    def _refuse(self, table: str, column: str, condition: str, expected: str) -> None:
+    def refuse(self, table: str, column: str, condition: str, expected: str) -> None:
         """Raise for the first row of `table` that fulfils the SQL `condition`."""
         found = first_row(
             self.connection,
@@ -60,40 +61,45 @@ class Checks:
         )
         if found:
             row, value = found
-            shown = "an empty field" if value is None else f"{value:.15g}"
+            shown = "an empty field" if value is None else _shown(value)
             raise UserError(f"{self.files[table].place(row, column)}: {shown} is not {expected}")
 
     def _values(self, table: str) -> None:
         for column, kind in self.files[table].columns.items():
             if column in KEYS[table] or column in REQUIRED:
-                self._refuse(table, column, f'"{column}" IS NULL', "a value")
+                self.refuse(table, column, f'"{column}" IS NULL', "a value")
             if kind == NUMBER:
-                self._refuse(table, column, f'NOT isfinite("{column}")', "a number")
+                self.refuse(table, column, f'NOT isfinite("{column}")', "a number")
             if kind == NUMBER and column != "rating":
-                self._refuse(table, column, f'"{column}" <> trunc("{column}")', "a whole number")
+                self.refuse(table, column, f'"{column}" <> trunc("{column}")', "a whole number")
 
-    def _scale(self) -> None:
+    def scale(self) -> None:
+        """Raise for the first rating that is not on the scale."""
         low, high = self.spec.scale
         steps = f"((rating - {low}) / {self.spec.step})"
-        self._refuse(
+        self.refuse(
             "ratings",
             "rating",
             f"rating NOT BETWEEN {low} AND {high} OR {steps} <> trunc({steps})",
             f"on the scale from {low:g} to {high:g} in steps of {self.spec.step:g}",
         )
 
-    def _period(self) -> None:
+    def period(self) -> None:
+        """Raise for the first time that is not in the period, where one is known."""
+        if self.spec.period is None:
+            return
         first, last = (datetime.combine(day, time(), UTC) for day in self.spec.period)
         begin, end = (first - SLACK).timestamp(), (last + timedelta(days=1) + SLACK).timestamp()
-        self._refuse(
+        self.refuse(
             "ratings",
             "timestamp",
             f"timestamp NOT BETWEEN {begin} AND {end}",
             f"a time in seconds between {first:%Y-%m-%d} and {last:%Y-%m-%d}",
         )
 
-    def _unique(self, table: str) -> None:
-        key = ", ".join(KEYS[table])
+    def unique(self, table: str, columns: tuple[str, ...]) -> None:
+        """Raise for the first row of `table` that repeats these columns of an earlier one."""
+        key = ", ".join(columns)
         twice = first_row(
             self.connection,
             f"SELECT min(rowid), max(rowid), {key} FROM {table} GROUP BY {key} "
@@ -102,7 +108,7 @@ class Checks:
         if twice:
             row, again, *values = twice
             named = " and ".join(
-                f"{name} {value:.15g}" for name, value in zip(KEYS[table], values, strict=True)
+                f"{name} {_shown(value)}" for name, value in zip(columns, values, strict=True)
             )
             place = self.files[table].place
             raise UserError(f"{place(again)} repeats {place(row)}: both have {named}")
@@ -120,6 +126,8 @@ class Checks:
             raise UserError(f"{place}: {value:.15g} is not in {self.files[table].name}")
 
     def _counts(self) -> None:
+        if self.spec.counts is None:
+            return
         for name, table, count in (
             ("ratings", "ratings", "count(*)"),
             ("users", "ratings", "count(DISTINCT user_id)"),
@@ -132,3 +140,7 @@ class Checks:
                     f"{self.files[table].name} holds {found:,} {name} instead of {expected:,}: "
                     "it is truncated, filtered or of another edition"
                 )
+
+
+def _shown(value: float | str) -> str:
+    return repr(value) if isinstance(value, str) else f"{value:.15g}"

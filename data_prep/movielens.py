@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from data_prep.tables import NUMBER, TEXT, Format, Parquet, Text
+from data_prep.formats import Format
+from data_prep.tables import NUMBER, TEXT, Parquet, Text
 
 RATINGS = {"user_id": NUMBER, "item_id": NUMBER, "rating": NUMBER, "timestamp": NUMBER}
 MOVIES = {"item_id": NUMBER, "title": TEXT, "genres": TEXT}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from data_prep.formats import Format
 from data_prep.movielens import MOVIES, RATINGS
-from data_prep.tables import Format, Text
+from data_prep.tables import Text
 
 FORMATS = {
     "movietweetings": Format(

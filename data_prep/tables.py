@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import codecs
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -33,6 +35,8 @@ class Text:
     columns: dict[str, str]  #: name in the table -> NUMBER or TEXT, in the order of the file without a header
     header: tuple[str, ...] = ()  #: the columns' names in the file's first line; () if it has none
     encoding: str = "utf-8"
+    escape: str = '"'  #: what stands before a quote inside quotes
+    missing: str = ""  #: how the file writes a value that nobody knows
 
     def place(self, row: int, column: str | None = None) -> str:
         """Words for row `row` (from 0) of the table, and for one of its columns, in the user's file."""
@@ -64,7 +68,8 @@ class Text:
             header=bool(self.header),
             columns=types,
             quotechar=quote,
-            escapechar=quote,
+            escapechar=self.escape if quote else "",
+            na_values=self.missing,
             auto_detect=False,
             store_rejects=True,
         ).create(table)
@@ -101,24 +106,39 @@ class Text:
         return {ours.get(name, name): self.columns.get(ours.get(name, name), TEXT) for name in found}
 
     def _as_utf8(self, path: Path, scratch: Path) -> Path:
-        """The file itself or a copy in UTF-8, after a check of the encoding."""
-        content = path.read_bytes()
-        try:
-            content.decode("utf-8")
-            is_utf8 = True
-        except UnicodeDecodeError as error:
-            is_utf8 = False
-            line = content.count(b"\n", 0, error.start) + 1
-        if self.encoding == "utf-8" and not is_utf8:
-            raise UserError(f"{self.name}, line {line}: wrong encoding, expected UTF-8")
-        # all bytes are valid latin-1, but what is valid UTF-8 too was converted by somebody
-        if self.encoding != "utf-8" and is_utf8 and not content.isascii():
-            raise UserError(f"{self.name}: wrong encoding, expected {self.encoding} but found UTF-8")
-        if is_utf8:
+        """The file itself or a copy in UTF-8, after a check of the encoding; read piece by piece."""
+        fault = _not_utf8(path)
+        if self.encoding == "utf-8" and fault:
+            raise UserError(f"{self.name}, line {fault}: wrong encoding, expected UTF-8")
+        if not fault:
+            # nearly all bytes are valid there, but what is valid UTF-8 too was converted by somebody
+            if self.encoding != "utf-8" and not all(piece.isascii() for piece in _pieces(path)):
+                raise UserError(f"{self.name}: wrong encoding, expected {self.encoding} but found UTF-8")
             return path
         copy = scratch / f"{self.name}.utf8"
-        copy.write_bytes(content.decode(self.encoding).encode())
+        with copy.open("wb") as file:
+            for piece in _pieces(path):
+                file.write(piece.decode(self.encoding, errors="replace").encode())
         return copy
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of a file in pieces of 16 MiB."""
+    with path.open("rb") as file:
+        yield from iter(lambda: file.read(1 << 24), b"")
+
+
+def _not_utf8(path: Path) -> int:
+    """Number of the first line of a file that is not UTF-8; 0 if there is none."""
+    decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
+    for piece in chain(_pieces(path), [b""]):
+        pending = len(decoder.getstate()[0])
+        try:
+            decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError as error:
+            return line + piece.count(b"\n", 0, max(0, error.start - pending))
+        line += piece.count(b"\n")
+    return 0
 
 
 @dataclass(frozen=True)
@@ -146,26 +166,3 @@ class Parquet:
                 raise UserError(f"{self.name}: column {name} is missing; found {found}")
         ours = zip(self.header, self.columns.items(), strict=True)
         relation.project(", ".join(f'"{raw}"::{kind} AS {name}' for raw, (name, kind) in ours)).create(table)
-
-
-@dataclass(frozen=True)
-class Format:
-    """The raw files of a family of data sets, and how the item table is made from them.
-
-    `items` is SQL over the tables movies and links that gives item_id, title, genres and imdb in the order of
-    the movie file.
-    """
-
-    ratings: Text  #: columns user_id, item_id, rating, timestamp
-    movies: Text
-    items: str
-    users: Text | None = None  #: user_id and what else is known about users
-    links: Text | None = None  #: item_id, imdb_id
-    assembled: Parquet | None = None  #: may stand in for the ratings file
-
-    def tables(self, found: Container[str]) -> dict[str, Text | Parquet]:
-        """The files to read, by the name of the table they become, given the names of the files `found`."""
-        tables = {name: getattr(self, name) for name in ("ratings", "movies", "users", "links")}
-        if self.assembled and self.ratings.name not in found and self.assembled.name in found:
-            tables["ratings"] = self.assembled
-        return {name: file for name, file in tables.items() if file}

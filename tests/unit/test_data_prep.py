@@ -324,7 +324,7 @@ raise SystemExit(run_cli(lambda: print(build.build(catalog.entry("ml-latest-smal
 
 def test_a_killed_build_leaves_the_old_one_and_the_next_one_cleans_up(tmp_path, data_home):
     before, _ = build(catalog.entry("ml-latest-small"))
-    kill = "build.Checks.run = lambda self: os.kill(os.getpid(), signal.SIGKILL)"
+    kill = "build.follow = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     assert run(REBUILD.format(spoil=kill), tmp_path).returncode == -signal.SIGKILL
     assert Built.read("ml-latest-small") == before
     before.check()
