@@ -179,6 +179,19 @@ def test_the_items_of_a_sequence_model_have_a_spread(sequences):
     assert fits["cosine"].tolist() == [pytest.approx(mean_cosine(fitted.model.items.weight[1:]))]
 
 
+def test_validation_chooses_how_a_model_is_asked():
+    rows = implicit_task(random_dataset(n_users=40, n_items=150, n_each=60), min_user=6, min_item=1)
+    ways = [{"steps": 1}, {"steps": 4}]
+    settings = SMALL["DiffRec"] | {"scale": 50.0}  # so much noise that the steps matter
+    found = compare(rows, {"DiffRec": Arm("DiffRec", settings, asked=ways)}, training=ONCE)
+    fitted = fit(rows, "DiffRec", training=ONCE, **settings)
+    recall = [fitted.evaluate("validation", **way)["Recall@20"].mean() for way in ways]
+    assert recall[0] != recall[1]
+    best = ways[int(np.argmax(recall))]
+    assert found.fits["asked"].tolist() == [f"steps {best['steps']}"]
+    assert found.users["NDCG@20"].tolist() == fitted.evaluate(**best)["NDCG@20"].tolist()
+
+
 def test_a_label_stands_once(rows):
     with pytest.raises(UserError, match="label 'EASE'"):
         compare(rows, {"EASE": Arm("EASE"), "DiffRec": Arm("DiffRec", ways={"EASE": {"steps": 1}})})

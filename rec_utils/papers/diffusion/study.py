@@ -31,6 +31,7 @@ class Comparison:
 
     users: pd.DataFrame  #: label, seed, user and the metrics; a method without a seed stands under each
     #: label, seed, validation Recall@20, best epoch, epochs and seconds of training, mean cosine of the items
+    #: and how the model was asked, if not by default
     fits: pd.DataFrame
 
     def table(self) -> pd.DataFrame:
@@ -74,7 +75,9 @@ class Arm:
     settings: Mapping[str, Any] = field(default_factory=dict)  #: see `methods.fit`
     training: Mapping[str, Any] = field(default_factory=dict)  #: fields of `TrainConfig` that differ
     every: int | None = None  #: epochs from one validation to the next; None: as the others
-    #: label -> sampling, see `Fitted.evaluate`: the trained model is judged in these ways, too
+    #: ways to sample, see `Fitted.evaluate`; validation chooses the one that the model is judged by
+    asked: Sequence[Mapping[str, Any]] = ({},)
+    #: label -> sampling: the trained model is judged in these ways, too
     ways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -116,8 +119,10 @@ def compare(
     def run(arm: Arm, seed: int) -> tuple[list[pd.DataFrame], dict[str, Any]]:
         own = {"training": shared | dict(arm.training), "every": arm.every or every, "masked": masked}
         fitted = fit(task, arm.method, seed=seed, **own, **arm.settings)
-        ways = [{}, *arm.ways.values()]
-        return [fitted.evaluate(cuts=cuts, **sampling) for sampling in ways], _fit_row(fitted)
+        best = _best_way(fitted, arm.asked)
+        tables = [fitted.evaluate(cuts=cuts, **sampling) for sampling in (best, *arm.ways.values())]
+        said = ", ".join(f"{name} {value}" for name, value in best.items())
+        return tables, _fit_row(fitted) | {"asked": said}
 
     # a label is no argument, so that a finished fit is found again under another one
     cells = [
@@ -135,6 +140,14 @@ def compare(
             users += [table.assign(label=name, seed=each) for each in under]
         fits.append({"label": label, "seed": seed} | row)
     return Comparison(pd.concat(users, ignore_index=True), pd.DataFrame(fits))
+
+
+def _best_way(fitted: Fitted, ways: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The way to sample with the best validation Recall@20, the first of equals."""
+    if len(ways) == 1:
+        return ways[0]
+    found = [means(fitted.evaluate("validation", **sampling))[CHOSEN_BY] for sampling in ways]
+    return ways[int(np.argmax(found))]
 
 
 def _fit_row(fitted: Fitted) -> dict[str, Any]:
