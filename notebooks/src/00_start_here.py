@@ -18,7 +18,13 @@
 # notebook a paper, real ratings, real language-model texts, on a laptop, without GPU, API key or internet. A claim
 # that does not hold is shown as failed, with the reason.
 #
-# This notebook checks your set-up, lists the papers, explains how to read a verdict and makes a short trial run.
+# | you are | begin here | then |
+# | --- | --- | --- |
+# | an *explorer*: what holds? | [11_scoreboard](11_scoreboard.ipynb): all claims in one figure | the notebook of the claim that surprises you |
+# | a *batch user*: my settings, my data | a terminal: `python -m rec_utils.batch list`, then `run 01_kar -p SEED=1..4` | `--help` shows sweeps, resuming, papers' sizes |
+# | a *teacher* or *student* | [T1](tutorials/T1_ctr_prediction.ipynb), click prediction from nothing, with exercises | T2 to T6; `make class` makes copies without answers |
+#
+# Below, this notebook checks your set-up, lists the papers, explains how to read a verdict and makes a short trial run.
 # It takes about a minute on two cores.
 
 # %% [markdown]
@@ -48,22 +54,22 @@ print(f"Bundled files: all {len(files)} are whole.")
 #
 # | | paper | idea |
 # | --- | --- | --- |
-# | 01 | KAR, [2306.10933](https://arxiv.org/abs/2306.10933) | a language model's knowledge as extra features |
-# | 02 | REKI, [2408.10520](https://arxiv.org/abs/2408.10520) | the same knowledge, one call per group |
-# | 03 | LIBER, [2411.14713](https://arxiv.org/abs/2411.14713) | lifelong behaviour in partitions |
-# | 04 | ClickPrompt, [2310.09234](https://arxiv.org/abs/2310.09234) | the click model prompts a masked language model |
-# | 05 | CoReLLa, [2403.16378](https://arxiv.org/abs/2403.16378) | click model and language model share the samples |
-# | 06 | DARE, [2408.05676](https://arxiv.org/abs/2408.05676) | knowledge generated faster by speculative decoding |
-# | 07 | RELIFE, [2410.20778](https://arxiv.org/abs/2410.20778) | re-ranking with list-level feedback |
-# | 08 | MemoCRS, [2407.04960](https://arxiv.org/abs/2407.04960) | memory for conversational recommendation |
-# | 09 | survey of language models, [2306.05817](https://arxiv.org/abs/2306.05817) | where and how they are used |
-# | 10 | survey of diffusion models, [2409.05033](https://arxiv.org/abs/2409.05033) | the survey as running code |
+# | [01](01_kar.ipynb) | KAR, [2306.10933](https://arxiv.org/abs/2306.10933) | a language model's knowledge as extra features |
+# | [02](02_reki.ipynb) | REKI, [2408.10520](https://arxiv.org/abs/2408.10520) | the same knowledge, one call per group |
+# | [03](03_liber.ipynb) | LIBER, [2411.14713](https://arxiv.org/abs/2411.14713) | lifelong behaviour in partitions |
+# | [04](04_clickprompt.ipynb) | ClickPrompt, [2310.09234](https://arxiv.org/abs/2310.09234) | the click model prompts a masked language model |
+# | [05](05_corella.ipynb) | CoReLLa, [2403.16378](https://arxiv.org/abs/2403.16378) | click model and language model share the samples |
+# | [06](06_dare.ipynb) | DARE, [2408.05676](https://arxiv.org/abs/2408.05676) | knowledge generated faster by speculative decoding |
+# | [07](07_relife.ipynb) | RELIFE, [2410.20778](https://arxiv.org/abs/2410.20778) | re-ranking with list-level feedback |
+# | [08](08_memocrs.ipynb) | MemoCRS, [2407.04960](https://arxiv.org/abs/2407.04960) | memory for conversational recommendation |
+# | [09](09_llm_survey.ipynb) | survey of language models, [2306.05817](https://arxiv.org/abs/2306.05817) | where and how they are used |
+# | [10](10_diffusion_survey.ipynb) | survey of diffusion models, [2409.05033](https://arxiv.org/abs/2409.05033) | the survey as running code |
 
 # %%
+from rec_utils.plans import notebook_names
 from rec_utils.settings import NOTEBOOKS
 
-here = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.stem != "00_start_here"]
-print("In this version:", ", ".join(here))
+print("In this version:", ", ".join(name for name in notebook_names(NOTEBOOKS) if name != "00_start_here"))
 
 # %% [markdown]
 # ## How to read a verdict
