@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from dask_jobqueue import SLURMCluster
 from distributed import Client, KilledWorker, LocalCluster, get_worker
 
 from rec_utils import settings
@@ -243,6 +243,10 @@ async def slurm(
         raise UserError(f"--slurm cores={cores} is not a number")
     if shutil.which("sbatch") is None:
         raise UserError("there is no sbatch here; start the batch where SLURM jobs can be submitted")
+    handler = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue import SLURMCluster  # this import makes ctrl-C a success with exit status 0
+
+    signal.signal(signal.SIGINT, handler)
     n = min(workers, n_runs)
     try:
         cluster = SLURMCluster(
