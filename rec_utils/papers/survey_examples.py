@@ -202,11 +202,11 @@ TRAINED: Mapping[str, Callable[[SurveyTask, int], np.ndarray]] = {
 def train(
     survey: SurveyTask, seed: int, progress: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Scores [100, 10] of every arm that is trained here, and the seconds that it took, on one thread."""
+    """Scores [100, 10] of every arm that is trained here, and the CPU seconds that it took."""
 
     def timed(name: str) -> tuple[np.ndarray, float]:
-        start = time.perf_counter()
-        return TRAINED[name](survey, seed), time.perf_counter() - start
+        start = time.process_time()
+        return TRAINED[name](survey, seed), time.process_time() - start
 
     fitted = run_jobs(timed, [{"name": name} for name in TRAINED], progress=progress and "examples")
     scores = {name: scored for name, (scored, _) in zip(TRAINED, fitted, strict=True)}
@@ -235,7 +235,7 @@ class Examples:
     survey: SurveyTask
     scores: dict[str, np.ndarray]  #: arm -> [100, 10]
     calls: dict[str, float]  #: arm -> mean calls of its language model for one list
-    seconds: dict[str, float]  #: of the arms that are trained here
+    seconds: dict[str, float]  #: of CPU, for the arms that are trained here
     auc: stats.Draws  #: over all pairs of user and film
     ndcg: stats.Draws  #: mean NDCG@5 of the lists
 
@@ -245,7 +245,7 @@ class Examples:
         return {"AUC": self.auc, f"NDCG@{K}": self.ndcg}
 
     def table(self) -> pd.DataFrame:
-        """One row an arm: stage, quadrant, LM, its calls for a list, AUC, NDCG@5, changes, seconds.
+        """One row an arm: stage, quadrant, LM, its calls for a list, AUC, NDCG@5, changes, CPU seconds.
 
         Changes are differences to the CTR model, with the ends of their 95 % intervals over users.
         """
@@ -257,7 +257,7 @@ class Examples:
                 change = difference(drawn, name, BASE)
                 row |= {metric: drawn.value[name], f"{metric} change": change.value}
                 row |= {f"{metric} low": change.low, f"{metric} high": change.high}
-            rows[name] = row | {"seconds": self.seconds.get(name, np.nan)}
+            rows[name] = row | {"CPU seconds": self.seconds.get(name, np.nan)}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
 
     def contrasts(self) -> pd.DataFrame:

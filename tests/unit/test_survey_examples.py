@@ -133,7 +133,7 @@ def test_the_table_has_the_metrics_and_their_change_over_the_ctr_model(compared,
     ndcg = (gains[:5] @ discounts[:5]) / (ideal[:5] @ discounts[:5])
     one = examples.ndcg_at_k(survey.label[:1], answers.zero_shot[:1], examples.K)
     assert one[0] == pytest.approx(ndcg)
-    assert table["seconds"].dropna().to_dict() == {"tuned LM": 3.0}
+    assert table["CPU seconds"].dropna().to_dict() == {"tuned LM": 3.0}
 
 
 def test_contrasts_name_the_best_arm_of_a_quadrant(compared):
