@@ -26,7 +26,7 @@ reproduce: profile setup verify  ## run the notebooks and print the verdict on e
 	$(PY) -m rec_utils.batch run --profile $(PROFILE) --workers $(WORKERS) --report $(ONLY)
 
 test: setup lint verify  ## all checks: style, data, unit, contract and gate tests, notebooks compared
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 lab: setup  ## open JupyterLab
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb

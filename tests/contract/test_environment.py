@@ -37,6 +37,7 @@ FIXED = {
 #: `transformers serve` runs on.
 TOOLS = {
     "jupyterlab",
+    "pytest-xdist",
     "ruff",
     "setuptools",
     "ipykernel",
