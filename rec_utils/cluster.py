@@ -262,6 +262,12 @@ async def slurm(
         )
     except ValueError as error:  # such as a memory that is neither given nor configured
         raise UserError(f"--slurm: {error}") from None
+    # asked first, since dask would go on submitting a job that SLURM refuses
+    test = subprocess.run(
+        ["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True, check=False
+    )
+    if test.returncode:
+        raise UserError(f"SLURM refuses the job: {test.stderr.strip()}")
     async with cluster, Client(cluster, asynchronous=True, set_as_default=False) as client:
         cluster.adapt(minimum_jobs=n, maximum_jobs=n)
         yield [_Grid(client, gpu).perform] * n
