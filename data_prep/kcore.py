@@ -15,8 +15,8 @@ def k_core(connection: duckdb.DuckDBPyConnection, table: str, user_core: int, it
 
     Args:
         connection: an open DuckDB database, limited by `streaming.limit_memory` if the table is large.
-        table: name of a table with user_id and item_id, which is replaced; other columns stay, and so does
-            the order of the rows.
+        table: name of a table with user_id and item_id, which is replaced; other columns stay, the order of
+            the rows need not.
         user_core: the fewest rows of a user; a repeated pair counts each time, as in KAR's code.
         item_core: the fewest rows of an item.
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 
 from data_prep import plain
 from data_prep.build import BUILDER, Built, build
-from data_prep.catalog import file_entry, rating_entry
+from data_prep.catalog import Entry, file_entry, rating_entry
+from data_prep.kcore import k_core
+from data_prep.streaming import limit_memory
 
 #: Editions without IMDb ids of their own whose movie ids are those of the later editions.
 _SHARED_MOVIE_IDS = ("ml-1m", "ml-10m")
@@ -24,6 +28,10 @@ class Dataset:
     error of the timestamp in seconds. `items` has item_id, title, year (Int16, may be missing), genres
     ("A|B", "" where unknown) and imdb (seven or more digits, may be missing). `users` has user_id and what
     the publisher tells about users: for ML-100K and ML-1M gender, age, occupation and zip.
+
+    Amazon's items have asin and brand, too, their categories as genres, and no title where there are no
+    metadata; its users have reviewer. BookCrossing's interactions have no timestamp; its items have isbn,
+    author, published and publisher, its users location and age.
     """
 
     name: str
@@ -44,19 +52,58 @@ def load(name: str) -> Dataset:
         UserError: the name is unknown, the data set is neither shipped nor built, a bundled file was altered,
             or a built table is missing or altered. The message names the command that helps.
     """
+    entry, built = _built(name)
+    names = ("users", "items", "interactions")
+    return _dataset(entry, built, {each: pd.read_parquet(built.folder / f"{each}.parquet") for each in names})
+
+
+def load_core(name: str, user_core: int, item_core: int) -> Dataset:
+    """Load the k-core of a data set that may be larger than memory; only the core must fit.
+
+    Args:
+        name: the data set.
+        user_core: the fewest ratings of a user, see `data_prep.kcore`.
+        item_core: the fewest ratings of an item.
+
+    Raises:
+        UserError: as in `load`, or nothing is left.
+    """
+    entry, built = _built(name)
+    with (
+        tempfile.TemporaryDirectory(dir=built.folder.parent, prefix=f".{name}.core-") as scratch,
+        duckdb.connect(f"{scratch}/core.duckdb") as connection,
+    ):
+        limit_memory(connection, Path(scratch))
+        connection.execute(
+            "CREATE TABLE interactions AS SELECT * FROM read_parquet(?, file_row_number = true)",
+            [str(built.folder / "interactions.parquet")],
+        )
+        k_core(connection, "interactions", user_core, item_core)
+        core = "SELECT * EXCLUDE file_row_number FROM interactions ORDER BY file_row_number"
+        tables = {"interactions": connection.sql(core).df()}
+        for table, key in (("users", "user_id"), ("items", "item_id")):
+            whole = connection.read_parquet(str(built.folder / f"{table}.parquet"))
+            kept = f"SELECT * FROM whole SEMI JOIN interactions USING ({key}) ORDER BY {key}"
+            tables[table] = whole.query("whole", kept).df()
+    return _dataset(entry, built, tables)
+
+
+def _built(name: str) -> tuple[Entry, Built]:
     entry = rating_entry(name)
     built = Built.read(name)
     if built is None or built.builder != BUILDER:
         built, _ = build(entry)
     built.check()
-    names = ("users", "items", "interactions")
-    tables = {table: pd.read_parquet(built.folder / f"{table}.parquet") for table in names}
+    return entry, built
+
+
+def _dataset(entry: Entry, built: Built, tables: dict[str, pd.DataFrame]) -> Dataset:
     tables["items"] = tables["items"].astype({"year": "Int16"})
-    if name in _SHARED_MOVIE_IDS:
+    if entry.name in _SHARED_MOVIE_IDS:
         imdb = load("ml-latest-small").items.set_index("item_id")["imdb"]
         tables["items"] = tables["items"].assign(imdb=tables["items"]["item_id"].map(imdb))
     return Dataset(
-        name=name,
+        name=entry.name,
         title=entry.title,
         rating_scale=entry.ratings.scale,
         licence=entry.licence,

@@ -79,14 +79,36 @@ def field_task(
     if first_users is not None:
         ratings = ratings[ratings["user_id"].isin(np.sort(ratings["user_id"].unique())[:first_users])]
     ratings = ratings.sort_values(["timestamp", "user_id", "item_id"], kind="stable", ignore_index=True)
-    user_ids, user_row = np.unique(ratings["user_id"].to_numpy(), return_inverse=True)
-    item_ids, item_row = np.unique(ratings["item_id"].to_numpy(), return_inverse=True)
-    masks = _cut(len(ratings), protocol)
+    masks = cut(len(ratings), protocol)
     if not all(mask.any() for mask in masks):
         raise UserError(f"{dataset.name}: {len(ratings)} ratings are too few to split by time")
     check_time_split(ratings["timestamp"].to_numpy(), masks, ties=True)
+    user_texts = _user_texts(dataset, np.unique(ratings["user_id"]))
+    item_texts = _item_texts(dataset, np.unique(ratings["item_id"]))
+    return assemble(ratings, LIKE_SHARE * best, user_texts, item_texts, masks, history_length)
 
-    user_texts, item_texts = _user_texts(dataset, user_ids), _item_texts(dataset, item_ids)
+
+def assemble(
+    ratings: pd.DataFrame,
+    like_from: float,
+    user_texts: pd.DataFrame,
+    item_texts: pd.DataFrame,
+    masks: Masks,
+    history_length: int = 0,
+) -> FieldTask:
+    """The task of N ratings and of the texts of their users and items.
+
+    Args:
+        ratings: [N] user_id, item_id, rating and, where it is known, timestamp, in the order of the samples;
+            a user's earlier rows are the history of the later ones.
+        like_from: ratings from here on are positive labels.
+        user_texts: [U, Fu] one row for each user of `ratings`, by id; columns are the fields' names.
+        item_texts: [I, Fi] the same of items.
+        masks: of the parts of the split.
+        history_length: L, how many of the user's ratings before a sample are its history.
+    """
+    user_ids, user_row = np.unique(ratings["user_id"].to_numpy(), return_inverse=True)
+    item_ids, item_row = np.unique(ratings["item_id"].to_numpy(), return_inverse=True)
     # one table of ids: 0 padding, then the fields of users, those of items, and rating levels
     user_fields, next_id = _field_ids(user_texts, 1)
     item_fields, next_id = _field_ids(item_texts, next_id)
@@ -102,17 +124,17 @@ def field_task(
         first=torch.from_numpy((np.cumsum(counts) - counts)[user_row]),
         position=torch.from_numpy(position),
         user_row=torch.from_numpy(user_row),
-        label=torch.from_numpy((ratings["rating"].to_numpy() >= LIKE_SHARE * best).astype(np.float32)),
+        label=torch.from_numpy((ratings["rating"].to_numpy() >= like_from).astype(np.float32)),
         history_length=history_length,
         n_ids=next_id + len(levels),
         user_fields=torch.from_numpy(user_fields),
     )
-    table = ratings[["rating", "timestamp"]].assign(user_row=user_row, item_row=item_row)
+    table = ratings.drop(columns=["user_id", "item_id"]).assign(user_row=user_row, item_row=item_row)
     return FieldTask(samples, table, user_ids, item_ids, user_texts, item_texts, masks)
 
 
-def _cut(n: int, protocol: str) -> Masks:
-    """Masks of n rows in order of time, rounded as the papers round.
+def cut(n: int, protocol: str) -> Masks:
+    """Masks of n rows in order, about 80 % train, 10 % validation, 10 % test, rounded as the papers round.
 
     ClickPrompt's code cuts off a tenth for the test first, and then a ninth of the rest.
     """
