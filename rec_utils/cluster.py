@@ -90,6 +90,7 @@ async def _work(job: _Job) -> tuple[dict[str, bytes], Failure | None, float]:
                 task = worker.state.tasks.get(job.key)
                 if task is None or task.state == "cancelled":  # dask itself lets it go on to its end
                     execution.cancel()
+                    break
             failure, seconds = await execution
         finally:
             execution.cancel()

@@ -42,7 +42,10 @@ RUNS = 8
 WORKERS = (1, 2)
 
 PARAMETERS = 'PROFILE: str = "laptop"  # size\nSEED: int = 0  # seed\nSECONDS: float = 0.0  # of one core'
-COMPUTE = "import time\nend = time.process_time() + SECONDS\nwhile time.process_time() < end:\n    sum(range(100_000))"
+COMPUTE = (
+    "import time\nend = time.process_time() + SECONDS\n"
+    "while time.process_time() < end:\n    sum(range(100_000))"
+)
 RECORD = (
     "from rec_utils import records\n"
     "values = {'PROFILE': PROFILE, 'SEED': SEED, 'SECONDS': SECONDS}\n"

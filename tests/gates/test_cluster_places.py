@@ -7,15 +7,13 @@ import os
 import re
 import signal
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from rec_utils import batch
 from rec_utils.errors import UserError
+from tests.gates.processes import is_alive, wait_until
 
 BATCH = ("-m", "rec_utils.batch", "run", "--notebooks")
 
@@ -37,31 +35,19 @@ for job in "$@"; do kill -TERM -- "-$job"; done
 """
 
 
-def wait_until(true: Callable[[], object], seconds: float = 100) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "this did not happen in time"
-        time.sleep(0.05)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def test_local_workers_share_the_cores_and_end_with_the_batch(workspace):
+def test_local_workers_share_the_cores_and_gpus_and_end_with_the_batch(workspace, monkeypatch):
     workspace.write(
         "tiny",
-        "import psutil\nnote([sorted(os.sched_getaffinity(0)), psutil.Process().parents()[1].pid])",
+        "import psutil\nnote([sorted(os.sched_getaffinity(0)), psutil.Process().parents()[1].pid])\n"
+        "note(os.environ['CUDA_VISIBLE_DEVICES'])",
     )
-    process = workspace.command(
-        *BATCH, str(workspace.notebooks), "-p", "SEED=0,1", "--scheduler", "local", "--workers", "2"
-    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    where = ("--scheduler", "local", "--workers", "2", "--gpu")
+    process = workspace.command(*BATCH, str(workspace.notebooks), "-p", "SEED=0,1", *where)
     assert process.returncode == 0, process.stderr
     assert len(re.findall(r"tiny laptop\S* +finished", process.stdout)) == 2
-    (cores, worker), (others, other) = map(json.loads, workspace.journal)
+    (cores, worker), (others, other) = (json.loads(line) for line in workspace.journal if "[" in line)
+    assert {"5", "7"} < set(workspace.journal)
     assert worker != other and not is_alive(worker) and not is_alive(other)
     if len(os.sched_getaffinity(0)) > 1:
         assert not set(cores) & set(others)

@@ -5,31 +5,14 @@ from __future__ import annotations
 import json
 import re
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from rec_utils.settings import ROOT
+from tests.gates.processes import BATCH, is_alive, wait_until
 
-BATCH = ("-m", "rec_utils.batch")
 SOCKETS = "print(__import__('ipykernel').get_connection_info(unpack=True)['ip'])"
-
-
-def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "this did not happen in time"
-        time.sleep(0.05)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def run_folder(workspace, name: str) -> Path:
