@@ -13,6 +13,7 @@ and gets back the files of the finished run in one piece, which it stores as it 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -202,6 +203,7 @@ async def remote(
     n_runs: int, *, address: str, workers: int | None = None, gpu: bool = False
 ) -> AsyncIterator[list[Slot]]:
     """The workers of the scheduler at `address`; `workers` runs at a time, by default one for each thread."""
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # its errors are raised here as well
     client = Client(address, asynchronous=True, set_as_default=False, timeout=CONNECT_SECONDS)
     try:
         await client

@@ -12,7 +12,7 @@ from rec_utils import cluster
 from rec_utils.errors import UserError
 from rec_utils.plans import make_plan
 from rec_utils.scheduler import run_batch
-from tests.gates.processes import TELL, WAIT, end, start, wait_until
+from tests.gates.processes import TELL, WAIT, end, is_alive, start, wait_until
 
 
 def test_two_clients_share_a_scheduler_and_each_gets_its_own(workspace, grid):
@@ -60,3 +60,15 @@ def test_a_worker_with_other_code_is_refused(workspace, grid, monkeypatch):
     with pytest.raises(UserError, match="has other code than this checkout"):
         run_batch(plan, place=partial(cluster.remote, address=grid.address))
     assert not workspace.journal
+
+
+def test_a_scheduler_that_is_lost_ends_the_batch_in_a_sentence(workspace, grid):
+    workspace.write("tiny", TELL, WAIT)
+    grid.worker()
+    batch = start(workspace, grid)
+    wait_until(lambda: workspace.journal)
+    grid.processes[0].kill()
+    _, err = end(batch)
+    assert batch.returncode == 2
+    assert "error: the scheduler is gone" in err and "Traceback" not in err
+    wait_until(lambda: not is_alive(int(workspace.journal[0].split()[1])))
