@@ -196,6 +196,7 @@ plots.show(figure, "07_relife", "gains", gains, caption)
 # %% tags=["nbval-ignore-output"]
 others = [name for name in ablations if name != MAIN]
 parts = drawn.gains(("RELIFE over its variants", MAIN, name) for name in others)
+parts["label"] = parts["label"].str.removeprefix("RELIFE over ")
 run.table("ablation", parts)
 low, high = parts.loc[parts["value"].idxmin()], parts.loc[parts["value"].idxmax()]
 caption = (
@@ -289,6 +290,7 @@ if found:
     recorded[SEED] = pd.DataFrame(found)
 if recorded:
     sweep = stats.pool_rows(pd.concat(recorded.values()), ["what", "value of it"])
+    sweep = sweep[sweep["low"] < sweep["high"]]  # the rest is RELIFE against itself
     drawing = sweep.rename(columns={"what": "group", "value of it": "label"})
     caption = (
         f"Relative change of {METRIC}: RELIFE with other settings over RELIFE, and RELIFE over others on other lists; {len(recorded)} seeds pooled, 95 % intervals. "
