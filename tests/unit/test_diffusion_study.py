@@ -12,7 +12,7 @@ from rec_utils.papers.diffusion.difashion import Guidance
 from rec_utils.papers.diffusion.digits import Judge, outfits
 from rec_utils.papers.diffusion.dreamrec import mean_cosine
 from rec_utils.papers.diffusion.methods import CHOOSING, TRAINING, fit, methods
-from rec_utils.papers.diffusion.study import Arm, compare, tune
+from rec_utils.papers.diffusion.study import Arm, Recipes, compare, tune
 from rec_utils.sequences import sequence_task
 from rec_utils.stats import draw_mean
 from tests.unit.tiny_ratings import random_dataset
@@ -190,6 +190,26 @@ def test_validation_chooses_how_a_model_is_asked():
     best = ways[int(np.argmax(recall))]
     assert found.fits["asked"].tolist() == [f"steps {best['steps']}"]
     assert found.users["NDCG@20"].tolist() == fitted.evaluate(**best)["NDCG@20"].tolist()
+
+
+def test_recipes_are_those_of_the_card():
+    size = {
+        "lr": {"DiffRec": 0.1, "DreamRec": 0.2},
+        "epochs": {"rows": 7, "DreamRec": 9},
+        "every": {"rows": 2, "DreamRec": 3},
+        "patience": 4,
+        "dreamrec_steps": 5,
+        "diffurec": {},
+    }
+    recipes = Recipes(size, {("rows", "EASE"): {"l2": 3.0}}, guidance=1.5)
+    simple = recipes.simple("rows")
+    assert (simple["EASE"].settings, simple["ItemKNN"].settings) == ({"l2": 3.0}, {})
+    arm = recipes.arm("DiffRec", "rows", scale=0.0, asked=({"steps": 1},))
+    assert (arm.settings, arm.asked, arm.every) == ({"scale": 0.0}, ({"steps": 1},), 2)
+    assert arm.training == {"lr": 0.1, "max_epochs": 7, "patience": 4}
+    other = recipes.arm("DreamRec", ways={"x": {}})
+    assert (other.every, len(other.settings["betas"]), other.settings["guidance"]) == (3, 5, 1.5)
+    assert other.ways == {"x": {}}
 
 
 def test_a_label_stands_once(rows):

@@ -18,6 +18,7 @@ import pandas as pd
 from rec_utils.errors import UserError
 from rec_utils.papers.diffusion.dreamrec import mean_cosine
 from rec_utils.papers.diffusion.methods import DETERMINISTIC, Fitted, Task, fit, methods
+from rec_utils.papers.diffusion.schedules import scaled_linear
 from rec_utils.ranking import CHOSEN_BY, CUTS, means
 from rec_utils.resume import remembered
 from rec_utils.settings import check_choice
@@ -79,6 +80,44 @@ class Arm:
     asked: Sequence[Mapping[str, Any]] = ({},)
     #: label -> sampling: the trained model is judged in these ways, too
     ways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Arms with the learning rate, the epochs and the sizes that a card names for its profile."""
+
+    size: Mapping[
+        str, Any
+    ]  #: "lr" by method, "epochs" and "every" by part, "patience", and sizes of the models
+    tuned: Mapping[
+        tuple[str, str], Mapping[str, Any]
+    ]  #: (kind, method) -> settings of a baseline, see `tune`
+    guidance: float = 2.0  #: of DreamRec
+
+    def simple(self, kind: str) -> dict[str, Arm]:
+        """The methods without training, as tuned for rows or sequences."""
+        return {name: Arm(name, self.tuned.get((kind, name), {})) for name in DETERMINISTIC}
+
+    def arm(self, method: str, part: str | None = None, **fields: Any) -> Arm:
+        """A method that is trained.
+
+        Args:
+            method: see `methods.fit`.
+            part: whose epochs and validations it has; its own by default.
+            fields: `asked` and `ways` of the arm; all others are settings.
+        """
+        own = {
+            "DreamRec": {"betas": scaled_linear(self.size["dreamrec_steps"]), "guidance": self.guidance},
+            "DiffuRec": self.size["diffurec"],
+        }
+        part = method if part is None else part
+        training = {
+            "lr": self.size["lr"][method],
+            "max_epochs": self.size["epochs"][part],
+            "patience": self.size["patience"],
+        }
+        of_arm = {name: fields.pop(name) for name in ("asked", "ways") if name in fields}
+        return Arm(method, own.get(method, {}) | fields, training, self.size["every"][part], **of_arm)
 
 
 def compare(
