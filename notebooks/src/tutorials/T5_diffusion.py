@@ -533,7 +533,7 @@ assert all(gap.abs().max() < 1e-5 for gap in gaps.values())
 #
 # - `rec_utils/papers/diffusion/process.py` and `diffrec.py`: the same in 200 lines each, with what we left out: losses weighted by the signal-to-noise ratio, steps drawn by their losses, and a way to take all steps
 #   without going through all items.
-# - The notebook of the survey, `10_diffusion_survey` (see the [list of all notebooks](../00_start_here.ipynb)): DiffRec and its kin on MovieLens-1M, DreamRec and DiffuRec on sequences, DiffuASR and DiFashion, beside tuned baselines.
+# - The notebook of the survey, [10_diffusion_survey](../10_diffusion_survey.ipynb) (see the [list of all notebooks](../00_start_here.ipynb)): DiffRec and its kin on MovieLens-1M, DreamRec and DiffuRec on sequences, DiffuASR and DiFashion, beside tuned baselines.
 # - Wang et al., *Diffusion Recommender Model*, SIGIR 2023, [2304.04971](https://arxiv.org/abs/2304.04971); Ho et al., *Denoising Diffusion Probabilistic Models*, NeurIPS 2020,
 #   [2006.11239](https://arxiv.org/abs/2006.11239); and for the doubt, Benigni et al., *Diffusion Recommender Models and the Illusion of Progress*, [2505.09364](https://arxiv.org/abs/2505.09364).
 #
