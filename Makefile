@@ -34,10 +34,12 @@ lab: setup  ## open JupyterLab
 class: setup  ## copies of the tutorials without answers, in class/
 	$(PY) -m rec_utils.class_copies $(ONLY)
 
-bench: setup  ## measure training, LIBER's stream and passes over drafts (half an hour)
+bench: setup  ## measure training, LIBER's stream, passes over drafts, raw data and grids (three quarters of an hour)
 	$(PY) -m tests.bench.training
 	$(PY) -m tests.bench.streaming
 	$(PY) -m tests.bench.decoding
+	$(PY) -m tests.bench.raw_data
+	$(PY) -m tests.bench.grid
 
 notebooks: setup  ## execute the notebooks at their defaults and store the outputs
 	$(PY) -m rec_utils.notebooks execute $(ONLY)

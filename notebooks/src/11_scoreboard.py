@@ -25,9 +25,9 @@ PROFILE: str = "laptop"  # smoke, laptop or paper: whose records are shown; smok
 
 # %%
 import pandas as pd
-from IPython.display import display
+from IPython.display import Markdown, display
 
-from rec_utils import plots, records, scoreboard
+from rec_utils import formats, plots, records, scoreboard
 
 pd.set_option("display.max_colwidth", None, "display.max_rows", None)
 run = records.start_notebook("11_scoreboard", globals())
@@ -75,7 +75,7 @@ table = board.assign(
     minutes=(board["seconds"] / 60).round(1),
     text=board["text"].mask(board["ours"], "(ours) " + board["text"]),
 )
-table[columns].set_index("paper")
+Markdown(formats.markdown(table[columns]))
 
 # %% [markdown]
 # ## At the papers' sizes
@@ -98,7 +98,7 @@ headline = moved[~moved["number"].str.contains("/")]
 print(
     f"{len(moved)} numbers with two seeds or more; {(moved['sd'] > moved['mean'].abs()).sum()} of them move more than they are large"
 )
-headline.set_index(["notebook", "number"]).round(3)
+Markdown(formats.markdown(headline.round(3)))
 
 # %% [markdown]
 # ## Explore
@@ -115,7 +115,13 @@ display(explorer.show("history"), explorer.widget())
 # %% [markdown]
 # ## What to make of it
 #
-# TODO
+# *What holds* is mostly about cost (calls, tokens, latency, passes of a language model) and about mechanisms. *What is not shown* is mostly a gain in accuracy: on data that fit a laptop, intervals are as wide as the gains
+# that papers report, and most points lie in the grey band. That is no refutation, and the claims that were run at the papers' sizes show where more data change the answer. *What is refuted here* are points to the left of the
+# band; each notebook says why.
+#
+# *Controls* matter most. A text of a language model must beat the same facts without one, the texts of other users, and a simple model that nobody tuned down. Few do here.
+#
+# Claims were fixed before the runs, unless a notebook says otherwise. With so many of them, one in twenty would leave the band by chance.
 
 # %%
 run.finish()
