@@ -430,26 +430,18 @@ report.verdict_table(verdicts, numbers=False)
 # %% [markdown]
 # ## What differs, and why
 #
-# **As recommender: no.** On users' rows EASE, one matrix inverse, is the best (DiffRec -7 % [-16, +2] of NDCG@20 over five seeds); DiffRec is level with ItemKNN and MultiVAE. On sequences a SASRec with cross-entropy is the
-# best; DiffuRec, which trains with the same cross-entropy, is close (-7 % [-15, +1]), DreamRec, which regresses an embedding, far behind (-75 %). That agrees with what others have found for four diffusion recommenders
-# (arXiv 2505.09364).
+# **As recommender: no.** On rows EASE, one matrix inverse, is the best (DiffRec -7 % [-16, +2] of NDCG@20, five seeds). On sequences SASRec is; DiffuRec, trained with the same cross-entropy, is close (-7 % [-15, +1]), DreamRec far behind
+# (-75 %): guidance makes it worse, and it stops improving on validation after 10 to 25 epochs. Others found the like for four diffusion recommenders (arXiv 2505.09364).
 #
-# **The noise of DiffRec buys nothing.** Trained without any it is as good (0 % [-6, +6]), with a thousand times the released variance or more, too (+4 % [-4, +12]). The released noise is 0.007 on zeros and ones: what regularises is dropout. Nor do
-# many steps help for sure (+4 % [-6, +14]); validation nearly always chooses one. *An artefact to know:* our first trial asked every model in all its steps; without noise that feeds the answer in 40 times, and "no noise" looked 67 % worse. Since then validation
-# decides how each is asked, which changed the metric of two claims after a first result had been seen.
+# **The noise of DiffRec buys little.** It is 0.007 on zeros and ones; without any DiffRec is as good here (0 % [-6, +6]). *An artefact to know:* our first trial asked every model in all its steps; without noise that feeds the answer in 40 times, and it looked 67 % worse. Since then validation
+# decides, which changed the metric of two claims after a first result.
 #
-# **On DiffRec's own split the small effects become visible** (MovieLens-1M, 5,949 users, one seed, `--profile paper`). EASE stays ahead: NDCG@20 .1165 against .1096, DiffRec -6.0 % [-7.5, -4.5]. Noise now helps, +2.5 % [+1.1, +3.9] over none, and so do 40 steps, +2.5 %
-# [+1.3, +3.7] over one; more noise does not. What helps most has nothing to do with diffusion: to weigh later choices more, as T-DiffRec does, gives +17 % [+15, +20] and passes EASE, which was not given such weights. On latest-small,
-# where half of the users rated everything within 80 minutes, the same weights hurt.
+# **On DiffRec's own split small effects become visible** (MovieLens-1M, 5,949 users, one seed, `--profile paper`): DiffRec -6.0 % [-7.5, -4.5] against EASE (.1096, .1165); noise +2.5 % [+1.1, +3.9], 40 steps +2.5 % [+1.3, +3.7]. To weigh later choices more, as
+# T-DiffRec does, gives +17 % [+15, +20] and passes EASE, which had no such weights. On latest-small, where half of the users rated everything within 80 minutes, it hurts.
 #
-# **DreamRec.** Its embeddings do not collapse into one direction here (mean cosine 0.0); guidance makes it worse (-11 % [-22, 0]). It stops improving on validation after 10 to 25 epochs; the paper trains far longer on larger data.
+# **For data: no gain,** -2 % [-8, +3], no better than popular items drawn by chance. **For content: the mechanism works;** only together do the terms give pictures right in all, 65 of 100.
 #
-# **For data: no gain.** DiffuASR's items before short histories change SASRec by -2 % [-8, +3], no better than popular ones drawn by chance. The authors' code tests on 100 sampled negatives, we rank all items.
-#
-# **For content: the mechanism works.** Each term adds what it is for, and only together do they give pictures right in digit, ground and hand: 65 of 100, against some 50 by the best two. Digits of 8 x 8 pixels show the mechanism, not what it does for fashion.
-#
-# **What we do otherwise:** latest-small and MovieTweetings in place of the papers' data (DiffRec's own split and Amazon's sequences run with `--profile paper`, once built). DiffuRec is smaller (width 32, one block), DreamRec has 100
-# steps of noise, DiffuASR makes 5 items and reads fixed item vectors. Learning rates are from one seed; those of DreamRec, DiffRec, DiffuRec and SASRec stand at the edge of what was tried. Digits take the place of fashion.
+# **What we do otherwise:** other data; a smaller DiffuRec, 100 steps of noise in DreamRec, 5 made-up items; digits for fashion. Learning rates are from one seed, some at the edge of what was tried.
 #
 # ## Explore
 #
