@@ -47,7 +47,7 @@ report.claims_table(card)
 # %% [markdown]
 # ## Parameters
 #
-# Learning rates are the best of a grid by validation Recall@20; epochs are chosen by it, too. Sizes of the models are those of the authors' code, DiffuRec's excepted.
+# Learning rates and epochs are chosen by validation Recall@20.
 
 # %% tags=["parameters"]
 PROFILE: str = "laptop"  # smoke, laptop or paper: sizes from the card
@@ -154,8 +154,6 @@ print(inspect.getsource(process.Process.q_sample))
 print(inspect.getsource(process.Process.posterior_mean))
 
 # %% [markdown]
-# DiffRec's noise is tiny: a 0 becomes 0 ± 0.007, so every choice can still be read.
-#
 # ## Experiment 1: as recommender, users' rows
 
 # %% tags=["nbval-ignore-output"]
@@ -365,7 +363,7 @@ if grids:
 # %% [markdown]
 # ## Paper against ours: what each domain gained
 #
-# The survey has no numbers of its own, and those of the works' tables could not be read. So there is ours alone.
+# No number of the works' tables could be read, so there is ours alone.
 
 # %% tags=["nbval-ignore-output"]
 gained = [
@@ -458,9 +456,8 @@ if "content" in PARTS:
 # ## Exercises
 #
 # 1. With `linear_variance`, how large is the noise of DiffRec's last step if `scale` is 50? Train it so and find the number of steps at which one should ask.
-# 2. Give EASE dropout on its input, as DiffRec has. What does the matrix inverse become?
-# 3. Add to DreamRec's loss what keeps embeddings apart, such as a softmax over the items. What is left of diffusion?
-# 4. Draw all four digits at once (`task="all"`). Who decides on the ground?
+# 2. Give EASE the weights of T-DiffRec. Who wins on MovieLens-1M?
+# 3. Draw all four digits at once (`task="all"`). Who decides on the ground?
 #
 # ## Cite
 #
