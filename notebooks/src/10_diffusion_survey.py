@@ -15,8 +15,7 @@
 # # Diffusion models for recommendation: what does the noise buy?
 #
 # A diffusion model spoils something with noise, little by little, and learns to undo it. The survey finds three uses in recommender systems: to rank
-# (the thing is a user's row of choices, or the next item), to make up data, and to draw what is shown. Here one method or more of each use runs, beside simple ones that have been tuned as
-# well.
+# (a user's row of choices, or the next item), to make up data, and to draw what is shown. Here methods of each use run beside tuned simple ones.
 
 # %% tags=["nbval-ignore-output"]
 from rec_utils import claims, plots, records, report
@@ -200,8 +199,8 @@ if "rows" in PARTS:
 # %% [markdown]
 # ## Experiment 2: what does the noise do?
 #
-# DiffRec trained again with noise of other sizes, with none at all (a denoising auto-encoder, whose only noise is dropout), and in fewer steps.
-# Each is asked in one step or in all, as validation prefers. Then the released one is asked in given numbers of steps, and from rows that are first made noisy.
+# DiffRec trained with noise of other sizes, with none (a denoising auto-encoder, whose only noise is dropout), and in fewer steps; each is asked in one step or in all, as validation prefers. Then the released one
+# is asked in given numbers of steps, and from rows that are first made noisy.
 
 # %% tags=["nbval-ignore-output"]
 if "rows" in PARTS:
@@ -443,7 +442,7 @@ report.verdict_table(verdicts, numbers=False)
 #
 # ## Explore
 #
-# Set the strength of each term and see the outfit drawn. The widget needs a running kernel.
+# Set the strength of each term. The widget needs a running kernel.
 
 # %% tags=["nbval-ignore-output"]
 if "content" in PARTS:
