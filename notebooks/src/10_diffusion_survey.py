@@ -428,9 +428,9 @@ report.verdict_table(verdicts, numbers=False)
 # ## What differs, and why
 #
 # **As recommender: no.** On rows EASE, one matrix inverse, is the best (DiffRec -7 % [-16, +2] of NDCG@20, five seeds). On sequences SASRec is; DiffuRec, trained with the same cross-entropy, is close (-7 % [-15, +1]), DreamRec far behind
-# (-75 %): guidance makes it worse, and it stops improving on validation after 10 to 25 epochs. Others found the like for four diffusion recommenders (arXiv 2505.09364).
+# (-75 %): guidance makes it worse, and it stops improving on validation after 10 to 25 epochs. Benigni et al. (arXiv 2505.09364) found the like.
 #
-# **The noise of DiffRec buys little.** It is 0.007 on zeros and ones; without any DiffRec is as good here (0 % [-6, +6]). *An artefact to know:* our first trial asked every model in all its steps; without noise that feeds the answer in 40 times, and it looked 67 % worse. Since then validation
+# **The noise of DiffRec buys little.** It is 0.007 on zeros and ones; without any DiffRec is as good here (0 % [-6, +6]). *An artefact:* our first trial asked every model in all its steps; without noise that feeds the answer in 40 times, and it looked 67 % worse. Since then validation
 # decides, which changed the metric of two claims after a first result.
 #
 # **On DiffRec's own split small effects become visible** (MovieLens-1M, 5,949 users, one seed, `--profile paper`): DiffRec -6.0 % [-7.5, -4.5] against EASE (.1096, .1165); noise +2.5 % [+1.1, +3.9], 40 steps +2.5 % [+1.3, +3.7]. To weigh later choices more, as
@@ -461,5 +461,4 @@ if "content" in PARTS:
 # ## Cite
 #
 # Lin et al., *A Survey on Diffusion Models for Recommender Systems*, arXiv 2409.05033, 2024. Methods: Wang et al., *Diffusion Recommender Model*, SIGIR 2023; Yang et al., *Generate What You Prefer*, NeurIPS 2023; Li et al., *DiffuRec*, TOIS 2023; Liu et
-# al., *Diffusion Augmentation for Sequential Recommendation*, CIKM 2023; Xu et al., *Diffusion Models for Generative Outfit Recommendation*, SIGIR 2024. Counter-evidence: Benigni et al., *Diffusion Recommender Models and the
-# Illusion of Progress*, arXiv 2505.09364. How to cite this project: `CITATION.cff`.
+# al., *Diffusion Augmentation for Sequential Recommendation*, CIKM 2023; Xu et al., *Diffusion Models for Generative Outfit Recommendation*, SIGIR 2024. How to cite this project: `CITATION.cff`.
