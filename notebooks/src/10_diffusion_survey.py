@@ -34,7 +34,7 @@ Markdown(report.card_markdown(card))
 # %% [markdown]
 # ## Claims under test
 #
-# Each claim has a *null*, where it would be empty, and a range that would *match*. They were fixed before the first run of this notebook; results of earlier trials of single methods were known. Claims
+# Each claim has a *null*, where it would be empty, and a range that would *match*. They were fixed before the first run, but for the metric of two (see the end); earlier trials were known. Claims
 # marked *ours* are controls.
 
 # %%
@@ -430,7 +430,7 @@ report.verdict_table(verdicts, numbers=False)
 # **As recommender: no.** On rows EASE, one matrix inverse, is the best (DiffRec -7 % [-16, +2] of NDCG@20, five seeds). On sequences SASRec is; DiffuRec, trained with the same cross-entropy, is close (-7 % [-15, +1]), DreamRec far behind
 # (-75 %): guidance makes it worse, and it stops improving on validation after 10 to 25 epochs. Benigni et al. (arXiv 2505.09364) found the like.
 #
-# **The noise of DiffRec buys little.** It is 0.007 on zeros and ones; without any DiffRec is as good here (0 % [-6, +6]). *An artefact:* our first trial asked every model in all its steps; without noise that feeds the answer in 40 times, and it looked 67 % worse. Since then validation
+# **The noise of DiffRec buys little.** It is 0.007 on zeros and ones; without any DiffRec is as good here (0 % [-6, +6]). *An artefact:* our first trial asked every model in all its steps; without noise that feeds the answer in 40 times, and it looked far worse. Since then validation
 # decides, which changed the metric of two claims after a first result.
 #
 # **On DiffRec's own split small effects become visible** (MovieLens-1M, 5,949 users, one seed, `--profile paper`): DiffRec -6.0 % [-7.5, -4.5] against EASE (.1096, .1165); noise +2.5 % [+1.1, +3.9], 40 steps +2.5 % [+1.3, +3.7]. To weigh later choices more, as
