@@ -165,6 +165,8 @@ if "rows" in PARTS:
     ways |= {f"40 steps, noise of step {t} first": {"steps": 40, "corrupt": t} for t in (10, 40)}
     arms = simple("rows") | {"MultiVAE": arm("MultiVAE", "rows")}
     arms |= {name: arm(name, "rows", asked=ONE_OR_ALL) for name in ("T-DiffRec", "L-DiffRec")}
+    late = {"weights": (0.1, 1.0)}  # those of T-DiffRec
+    arms["T-EASE"] = study.Arm("EASE", study.tune(rows, "EASE", **late)[0] | late)
     arms["DiffRec"] = arm("DiffRec", "rows", asked=ONE_OR_ALL, ways=ways)
     scales = {
         scale: f"noise {(scale * 0.01) ** 0.5:.2g}" if scale else "no noise" for scale in size["scales"]
@@ -180,6 +182,7 @@ if "rows" in PARTS:
     for name in ("popularity", "ItemKNN", "EASE", "MultiVAE"):
         numbers[f"over-classical/{name}"] = ranked.gain(METRIC, "DiffRec", name)
     numbers["time"] = ranked.gain(METRIC, "T-DiffRec", "DiffRec")
+    numbers["control-time"] = ranked.gain(METRIC, "T-DiffRec", "T-EASE")
     display(ranked.table().loc[list(arms)].sort_values(METRIC).round(4))
 
 # %% tags=["nbval-ignore-output"]

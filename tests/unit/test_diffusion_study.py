@@ -9,6 +9,7 @@ from rec_utils.errors import UserError
 from rec_utils.implicit import implicit_task
 from rec_utils.papers.diffusion import diffuasr, digit_study
 from rec_utils.papers.diffusion.difashion import Guidance
+from rec_utils.papers.diffusion.diffrec import time_weighted
 from rec_utils.papers.diffusion.digits import Judge, outfits
 from rec_utils.papers.diffusion.dreamrec import mean_cosine
 from rec_utils.papers.diffusion.methods import CHOOSING, TRAINING, fit, methods
@@ -77,6 +78,10 @@ def test_methods_without_training_are_those_of_the_library(rows, sequences):
         settings = {"popularity": {}, "ItemKNN": {"k": 7}, "EASE": {"l2": 5.0}}[name]
         expected = ranking.evaluate(scorer, rows, cuts=CUTS)
         assert fit(rows, name, **settings).evaluate(cuts=CUTS).equals(expected)
+    late = time_weighted(rows, 0.2, 1.0)
+    expected = ranking.evaluate(collaborative.ease(late, 5.0), rows, cuts=CUTS)
+    assert fit(rows, "EASE", l2=5.0, weights=(0.2, 1.0)).evaluate(cuts=CUTS).equals(expected)
+    assert not fit(rows, "EASE", l2=5.0).evaluate(cuts=CUTS).equals(expected)
     # on sequences the validation item is known when the test item is asked for
     weights = collaborative.ease_weights(sequences.implicit().matrix("train"), 5.0)
     scorer = collaborative.linear(sequences.seen("test"), weights)

@@ -102,8 +102,8 @@ def fit(
         progress: see `training.fit`.
         masked: whether what a user chose before is no candidate; DreamRec's and DiffuRec's code ranks it.
         settings: of the method: of `cosine_neighbours`, `ease_weights` or the model's class. On rows, too:
-            `weights` (lowest, highest) of T-DiffRec, or of L-DiffRec, which makes it LT-DiffRec; `n_clusters`
-            of L-DiffRec. On sequences: `length` of the history; `made_up` (items [U, M], which users [U] get
+            `weights` (lowest, highest) of T-DiffRec, or of L-DiffRec, which makes it LT-DiffRec, or of EASE
+            as their control; `n_clusters` of L-DiffRec. On sequences: `length` of the history; `made_up` (items [U, M], which users [U] get
             them), see `diffuasr`.
 
     Raises:
@@ -111,7 +111,7 @@ def fit(
     """
     check_choice("method", method, methods(task))
     if method in DETERMINISTIC:
-        return _prepare(task, method, masked, settings)
+        return _prepare(task, method, masked, dict(settings))
     config = TrainConfig(**(TRAINING[method] | dict(training) | {"seed": seed}))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -135,7 +135,8 @@ def methods(task: Task) -> list[str]:
 def _prepare(task: Task, method: str, masked: bool, settings: dict[str, Any]) -> Fitted:
     """A method without training: item weights from train, applied to what is known before each part."""
     rows = task if isinstance(task, ImplicitTask) else task.implicit()
-    train = rows.matrix("train")
+    by_time = settings.pop("weights", None) if rows is task else None
+    train = rows.matrix("train") if by_time is None else time_weighted(rows, *by_time)
     if method == "popularity":
         scorer = collaborative.popularity(train, **settings)
         return Fitted(task, method, lambda part: scorer, masked=masked)
