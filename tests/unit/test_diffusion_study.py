@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 
 from rec_utils import collaborative, ranking
 from rec_utils.errors import UserError
@@ -176,6 +177,18 @@ def test_tuning_takes_the_best_on_validation(rows):
     assert best["l2"] == table.loc[table["Recall@20"].idxmax(), "l2"]
     with pytest.raises(UserError, match="grid of settings for DiffRec"):
         tune(rows, "DiffRec")
+
+
+def test_a_repeated_comparison_takes_finished_fits_from_disk(rows, comparison, monkeypatch, tmp_path):
+    monkeypatch.setenv("REC_RUNS", str(tmp_path))
+    arms = {"DiffRec": Arm("DiffRec", SMALL["DiffRec"], ways={"one step": {"steps": 1}})}
+    first, second = (
+        compare(rows, arms, seeds=(0,), training=ONCE, cuts=CUTS, workers=1, resume=True) for _ in range(2)
+    )
+    assert_frame_equal(first.fits, second.fits)  # to the microsecond: it was not trained again
+    assert_frame_equal(first.users, second.users)
+    same = comparison.users.query("seed == 0 and label != 'EASE'").reset_index(drop=True)
+    assert_frame_equal(first.users, same)
 
 
 def test_the_items_of_a_sequence_model_have_a_spread(sequences):

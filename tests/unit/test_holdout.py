@@ -67,6 +67,19 @@ def test_every_test_sample_is_predicted_as_in_cross_fitting(tested_users):
     pd.testing.assert_frame_equal(fitted.fits[same], of_fold[same])
 
 
+def test_a_repeated_run_takes_finished_fits_from_disk(tested_users, monkeypatch, tmp_path):
+    monkeypatch.setenv("REC_RUNS", str(tmp_path))
+    split = {"valid_share": 0.25, "config": CONFIG, "every_epoch": True}
+    plain = holdout_fit(samples(), ARMS, tested_users, **split)
+    first, second = (holdout_fit(samples(), ARMS, tested_users, **split, resume=True) for _ in range(2))
+    pd.testing.assert_frame_equal(first.fits, second.fits)  # to the microsecond: it was not trained again
+    pd.testing.assert_frame_equal(first.epochs, second.epochs)
+    for name in ARMS:
+        for other in (first, second):
+            np.testing.assert_array_equal(plain.probability[name], other.probability[name])
+            np.testing.assert_array_equal(plain.by_epoch[name], other.by_epoch[name])
+
+
 def test_watching_every_epoch_changes_no_prediction(tested_users):
     split = {"valid_share": 0.25, "config": CONFIG}
     plain = holdout_fit(samples(), ARMS, tested_users, **split)
