@@ -16,6 +16,7 @@ from data_prep.catalog import Entry, check_bundled
 from data_prep.dialogue_formats import LABELS, READERS, TABLES, Tables
 from data_prep.folders import clean_up, replacing
 from data_prep.source import locate
+from data_prep.tables import first_line
 from rec_utils.errors import UserError
 from rec_utils.files import sha256
 from rec_utils.settings import BUNDLED, data_dir
@@ -58,8 +59,16 @@ def build(entry: Entry, where: Path | None = None) -> tuple[Built, bool]:
                 known.check(paths[known.path])
             movies = {"movie_list": paths[spec.movies]} if spec.movies else {}
             files = {split: paths[name] for split, name in spec.files.items()}
-            tables = READERS[spec.format](files, **movies)
-            check(tables, entry)
+            try:
+                tables = READERS[spec.format](files, **movies)
+                check(tables, entry)
+            except UserError:
+                raise
+            except Exception as error:  # any value may have any type in JSON
+                raise UserError(
+                    f"{source.path} holds no dialogues in the form of {spec.format}: "
+                    f"{type(error).__name__}: {first_line(error)}"
+                ) from error
             rows = write(tables, folder)
             shutil.rmtree(folder / "raw", ignore_errors=True)
             hashes = {name: sha256(folder / name) for name in rows}

@@ -96,3 +96,5 @@ def _download(url: str, part: Path, size: int) -> None:
             for chunk in response.iter_raw():
                 file.write(chunk)
                 bar.update(len(chunk))
+                if file.tell() > size:  # it is another file, and might fill the disk
+                    break

@@ -13,6 +13,9 @@ import duckdb
 from data_prep.tables import NUMBER, first_line
 from rec_utils.errors import UserError
 
+#: Longest line that is read; DuckDB takes objects of up to 16 MiB.
+MOST_BYTES = 1 << 25
+
 
 @dataclass(frozen=True)
 class JsonLines:
@@ -64,7 +67,8 @@ class JsonLines:
         """
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                lines = (line for line in file if line.strip())
+                pieces = iter(lambda: file.readline(MOST_BYTES), b"")  # all of a line may be too much
+                lines = (line for line in pieces if line.strip())
                 faults = (self._fault_of(row, line) for row, line in enumerate(lines))
                 return next(filter(None, faults), "")
         except (EOFError, OSError, zlib.error) as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +13,9 @@ from data_prep.catalog import Entry, check_bundled
 from rec_utils.errors import UserError
 from rec_utils.files import sha256
 from rec_utils.settings import BUNDLED, data_dir
+
+#: Bytes that an archive may give for each of its own. Ratings and dialogues give 3 to 6, a bomb 1,000.
+MOST_UNPACKED = 100
 
 
 def downloads() -> Path:
@@ -40,7 +43,9 @@ class Source:
         try:
             with zipfile.ZipFile(path) as archive:
                 names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        except (zipfile.BadZipFile, FileNotFoundError):
+        except Exception as error:
+            if not (_is_damage(error) or isinstance(error, FileNotFoundError)):
+                raise
             raise UserError(f"{path} is neither a folder nor a whole zip archive") from None
         # deepest first, so that of two files of one name the outermost stays
         names.sort(key=lambda name: -len(PurePosixPath(name).parts))
@@ -55,20 +60,37 @@ class Source:
     def unpack(self, names: Iterable[str], folder: Path) -> dict[str, Path]:
         """Paths of the files called `names`; those of an archive are unpacked into the new `folder`.
 
-        A file is written under its plain name only, so no name inside an archive can lead out of `folder`.
+        A file is written under its plain name only, so no name inside an archive can lead out of `folder`; a
+        link inside is a file with the text of its target.
+
+        Raises:
+            UserError: the archive is damaged, or would fill the disk.
         """
         if not self.zipped:
             return {name: self.path / name for name in names}
         folder.mkdir()
         paths = {name: folder / name for name in names}
         with zipfile.ZipFile(self.path) as archive:
+            size = sum(archive.getinfo(self.members[name]).file_size for name in paths)
+            if size > MOST_UNPACKED * self.path.stat().st_size:
+                raise UserError(
+                    f"{self.path} claims {size:,} bytes, over {MOST_UNPACKED} for each of its own"
+                )
             for name, path in paths.items():
                 try:
+                    # it stops at the size that is claimed
                     with archive.open(self.members[name]) as packed, path.open("wb") as file:
                         shutil.copyfileobj(packed, file, 1 << 20)
-                except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+                except Exception as error:
+                    if not _is_damage(error):
+                        raise
                     raise UserError(f"{self.path}: {name} inside it is damaged ({error})") from None
         return paths
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error is the fault of the archive, which can make zipfile raise anything, not the disk's."""
+    return not isinstance(error, OSError) or error.errno in (None, errno.EINVAL)
 
 
 def locate(entry: Entry, where: Path | None) -> Source:
