@@ -3,7 +3,8 @@
 A model is any `nn.Module` whose `forward(batch)` returns logits [B] for a `Batch` of B samples, or scores
 [B, n] for a batch of B lists of n, with an `Objective` of its own. The samples are in memory, so the loop
 is: choose indices, gather a batch, step; nothing else runs per step. It uses the GPU if there is one; under
-`accelerate launch` or `torchrun` every process takes its share of each batch.
+`accelerate launch` or `torchrun` every process takes its share of each batch, and the step is that of the
+whole batch. A training that is given a file for checkpoints goes on from there after it was stopped.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from rec_utils.batches import Samples
+from rec_utils.checkpoints import Checkpoint, TrainingState
 from rec_utils.errors import UserError
 from rec_utils.metrics import auc, logloss
 from rec_utils.progress import bar
@@ -102,6 +104,7 @@ def fit(
     progress: bool | str = True,
     objective: Objective = CLICKS,
     after_epoch: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    checkpoint: Path | None = None,
 ) -> FitResult:
     """Train `model` in place and leave in it the weights of the best epoch on the validation samples.
 
@@ -116,45 +119,66 @@ def fit(
     `after_epoch` is called with the model after every epoch, for what one wants to watch without choosing
     by it; the numbers that it returns join those of the epoch. It must not draw random numbers.
 
-    Raises `UserError` if `train` or `valid` is empty, a loss is not finite or `lr_of` names no parameter.
+    Several processes make the same steps as one, up to rounding, since their gradients are weighted by the
+    samples in their shares, the last and smaller batch included. They draw other dropout, and a loss that is
+    no mean over samples is averaged over the shares by samples.
+
+    With a file as `checkpoint`, every epoch is kept there. The same call, also on another number of
+    processes, goes on behind the last epoch kept, or returns the result if that was the last one; the numbers
+    are those of a training that was never stopped, bit for bit on one process.
+
+    Raises `UserError` if `train` or `valid` is empty, a loss is not finite, no epoch's score is a number,
+    `lr_of` names no parameter, or the checkpoint is damaged or belongs to another training.
     """
     for name, samples in (("training", train), ("validation", valid)):
         if samples is not None and len(samples) == 0:
             raise UserError(f"The {name} set is empty.")
     start = time.perf_counter()
-    state = _process()
-    device, rank, processes = state.device, state.process_index, state.num_processes
+    process = _process()
+    device, rank, processes = process.device, process.process_index, process.num_processes
+    file = checkpoint and Checkpoint(checkpoint, model, train, valid, config)
     train, model = train.to(device), model.to(device)
     valid = valid.to(device) if valid is not None else None
-    # Buffers are shared once an epoch and not at every step: KAR's hold the vectors of all its texts
-    trained = DistributedDataParallel(model, forward_sync_buffers=False) if processes > 1 else model
     optimizer = torch.optim.AdamW(_parameter_groups(model, config), fused=True)
-    n_steps = config.max_epochs * math.ceil(len(train) / config.batch_size)
+    steps_an_epoch = math.ceil(len(train) / config.batch_size)
+    n_steps = config.max_epochs * steps_an_epoch
     schedule = LambdaLR(optimizer, lambda step: 1 - step / n_steps) if config.lr_decay else None
     shuffle = torch.Generator().manual_seed(config.seed)
-    epochs: list[dict[str, float]] = []
-    best, best_epoch, best_weights = -math.inf, 0, {}
+    run = TrainingState(model, optimizer, schedule, shuffle, device)
+    kept = file.read() if file else None
+    if kept:
+        start -= kept["seconds"]
+        run.restore(kept)
+    # Buffers are shared once an epoch and not at every step: KAR's hold the vectors of all its texts
+    trained = DistributedDataParallel(model, forward_sync_buffers=False) if processes > 1 else model
     steps_bar = bar(
         bool(progress) and rank == 0,
         total=n_steps,
+        initial=steps_an_epoch * len(run.epochs),
         desc=progress if isinstance(progress, str) else "training",
         unit="step",
     )
     with steps_bar, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed + rank)  # processes drop out different units
-        for epoch in range(1, config.max_epochs + 1):
-            epoch_start = time.perf_counter()
+        if kept:
+            run.restore_random(kept, rank)
+        elif file:  # a folder that cannot be written to is found now, not after an epoch
+            file.write(run.state(0.0))
+        while not run.done:
+            epoch, epoch_start = len(run.epochs) + 1, time.perf_counter()
             model.train()
             loss_sum = torch.zeros((), device=device)
-            for batch in _shuffled_batches(train, config.batch_size, shuffle, rank, processes):
+            for batch, n, weight in _shuffled_batches(train, config.batch_size, shuffle, rank, processes):
                 optimizer.zero_grad()
                 loss = objective.loss(trained(batch), batch.label)
-                loss.backward()
+                (loss if processes == 1 else weight * loss).backward()
                 optimizer.step()
                 if schedule:
                     schedule.step()
-                loss_sum.add_(loss.detach(), alpha=len(batch.label))  # .item() here would stall a GPU
+                loss_sum.add_(loss.detach(), alpha=n)  # .item() here would stall a GPU
                 steps_bar.update()
+            for buffer in model.buffers() if processes > 1 else ():  # each has its own running averages
+                broadcast(buffer)
             train_loss = sum(gather_object([loss_sum.item()])) / len(train)
             predicted = (
                 np.empty(0) if valid is None else predict_in_shares(model, valid, config.eval_batch_size)
@@ -168,27 +192,26 @@ def fit(
                 model.eval()
                 with torch.no_grad():
                     scores = objective.validate(model)
-            epochs.append(
-                {
-                    "train_loss": train_loss,
-                    **{f"valid_{name}": value for name, value in scores.items()},
-                    "seconds": time.perf_counter() - epoch_start,
-                }
-            )
-            if after_epoch:
-                epochs[-1] |= after_epoch(model)
+            log = {
+                "train_loss": train_loss,
+                **{f"valid_{name}": value for name, value in scores.items()},
+                "seconds": time.perf_counter() - epoch_start,
+            }
+            run.epochs.append(log | (after_epoch(model) if after_epoch else {}))
             steps_bar.set_postfix(epoch=epoch, **{name: f"{value:.4f}" for name, value in scores.items()})
             chosen_by = -math.inf if objective.validate else epoch
             if scores:
                 chosen_by = next(iter(scores.values())) * (1 if objective.higher_is_better else -1)
-            if chosen_by > best:
-                best, best_epoch = chosen_by, epoch
-                best_weights = {name: value.clone() for name, value in model.state_dict().items()}
-            elif scores and epoch - best_epoch >= config.patience:
-                break
+            run.choose(chosen_by)
+            stopped = bool(scores) and epoch - run.best_epoch >= config.patience
+            run.done = stopped or epoch == config.max_epochs
+            if file:
+                file.write(run.state(time.perf_counter() - start))
         steps_bar.total = steps_bar.n  # an early stop is a full bar, too
-    model.load_state_dict(best_weights)
-    return FitResult(epochs, best_epoch, time.perf_counter() - start)
+    if not run.best_epoch:
+        raise UserError("No epoch has a validation score that is a number: is there one class only?")
+    model.load_state_dict(run.best_weights, strict=False)
+    return FitResult(run.epochs, run.best_epoch, time.perf_counter() - start)
 
 
 @torch.no_grad()
@@ -213,11 +236,11 @@ def predict_in_shares(model: nn.Module, samples: Samples, batch_size: int = 4096
     state = _process()
     if state.num_processes == 1:
         return predict(model, samples, batch_size)
-    for buffer in model.buffers():  # each process has its own running averages
-        broadcast(buffer)
-    parts = torch.arange(len(samples), device=samples.label.device).tensor_split(state.num_processes)
-    share = samples.select(parts[state.process_index])
-    return np.concatenate(gather_object([predict(model, share, batch_size)]))
+    order = torch.arange(len(samples), device=samples.label.device)
+    share = order.tensor_split(state.num_processes)[state.process_index]
+    # of few samples a process may get none; it predicts one, so that the shapes fit
+    predicted = predict(model, samples.select(share if len(share) else order[:1]), batch_size)
+    return np.concatenate(gather_object([predicted[: len(share)]]))
 
 
 def run_jobs(
@@ -276,15 +299,22 @@ def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, A
 
 def _shuffled_batches(
     samples: Samples, batch_size: int, generator: torch.Generator, rank: int, processes: int
-) -> Iterator[Any]:
-    """This process's share of every batch of one epoch; all processes draw the same order."""
+) -> Iterator[tuple[Any, int, float]]:
+    """This process's share of every batch of one epoch; all processes draw the same order.
+
+    Yields the share, its number of samples, and the weight of its mean loss: DDP takes the mean of the
+    gradients over processes, and with these weights that is the mean over the samples of the batch. A step
+    needs all processes; one without a sample in a small rest takes part with a sample of weight 0.
+    """
     if processes == 1:
-        yield from samples.batches(batch_size, generator)
+        for batch in samples.batches(batch_size, generator):
+            yield batch, len(batch.label), 1.0
         return
     order = torch.randperm(len(samples), generator=generator).to(samples.label.device)
     for index in order.split(batch_size):
-        if len(index) >= processes:  # a rest too small to share is left out: a step needs all processes
-            yield samples.batch(index[rank::processes])
+        share = index[rank::processes]
+        batch = samples.batch(share if len(share) else index[:1])
+        yield batch, len(share), processes * len(share) / len(index)
 
 
 @lru_cache(maxsize=1)

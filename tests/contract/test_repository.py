@@ -65,6 +65,7 @@ LAYERS = (
     {
         "attention",
         "batches",
+        "checkpoints",
         "layers",
         "interactions",
         "samples",
