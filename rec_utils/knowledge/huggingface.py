@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from rec_utils.errors import UserError
@@ -91,11 +92,13 @@ class HuggingFaceBackend:
             {"": self._processes.device} if not alone else "auto" if torch.cuda.is_available() else None
         )
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             # half precision is slow on a CPU
             dtype = "auto" if torch.cuda.is_available() else torch.float32
-            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, device_map=device_map)
-        except (OSError, ValueError) as error:
+            model = AutoModelForCausalLM.from_pretrained(
+                name, dtype=dtype, device_map=device_map, trust_remote_code=False
+            )
+        except (OSError, ValueError, UnpicklingError) as error:  # the last: weights that are code
             raise UserError(
                 f"language model {name!r} could not be loaded: {str(error).splitlines()[0]}"
             ) from error

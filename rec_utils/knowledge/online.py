@@ -26,7 +26,9 @@ def small_model_call(
         width: of the model, a multiple of 64.
     """
     # the limit is the encoder's, not this model's
-    tokenizer = AutoTokenizer.from_pretrained(minilm_folder(), padding_side="left", model_max_length=10**9)
+    tokenizer = AutoTokenizer.from_pretrained(
+        minilm_folder(), padding_side="left", model_max_length=10**9, trust_remote_code=False
+    )
     tokens = tokenizer(list(prompts), padding=True, return_tensors="pt")
     longest = tokens["input_ids"].shape[1] + new_tokens
     config = LlamaConfig(

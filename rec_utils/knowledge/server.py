@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,8 @@ class ServerBackend:
     again, at most `attempts` times in all, after the server's Retry-After or an exponential back-off of
     up to `max_wait` seconds; then it is a `UserError`. At most `concurrency` requests run at a time, and no
     more than `requests_per_minute` start in a minute. `timeout` is in seconds. The key is `api_key`, else
-    `$OPENAI_API_KEY`; local servers need none.
+    `$OPENAI_API_KEY`; local servers need none. It is sent to the server and shown nowhere, also where the
+    server repeats it.
     """
 
     def __init__(
@@ -50,6 +52,9 @@ class ServerBackend:
                 raise UserError(f"parameter {name} must be positive, not {value}")
         if requests_per_minute is not None and requests_per_minute <= 0:
             raise UserError(f"parameter requests_per_minute must be positive, not {requests_per_minute}")
+        self._key = (api_key or os.environ.get("OPENAI_API_KEY") or "none").strip()
+        if not re.fullmatch(r"[!-~]+", self._key):  # else the client's error would show it
+            raise UserError("parameter api_key or OPENAI_API_KEY has a space or a letter that no key has")
         self.base_url = base_url
         self.model = model
         self.concurrency = concurrency
@@ -60,7 +65,7 @@ class ServerBackend:
         # retries are ours, so that each of them also counts in the rate limit
         self._client = openai.OpenAI(
             base_url=base_url,
-            api_key=api_key or os.environ.get("OPENAI_API_KEY") or "none",
+            api_key=self._key,
             timeout=timeout,
             max_retries=0,
         )
@@ -84,7 +89,7 @@ class ServerBackend:
             finally:  # also when the caller stops listening
                 stopped.set()
         if failure is not None:
-            raise self._explain(failure) from failure
+            raise self._explain(failure) from None  # its cause may show the key
 
     def _ask(self, request: Request, stopped: threading.Event) -> Response:
         retrying = tenacity.Retrying(
@@ -114,22 +119,28 @@ class ServerBackend:
             choice = completion.choices[0]
             text, finish = choice.message.content, choice.finish_reason
         except (JSONDecodeError, UnicodeDecodeError, AttributeError, IndexError, TypeError) as error:
-            raise _BrokenAnswer(str(error)) from error
+            raise _BrokenAnswer(str(error)) from None
         if not isinstance(text, str):
             raise _BrokenAnswer("it holds no text")
         # a lone surrogate, legal in JSON, is no character and cannot be stored
         text = text.encode("utf-8", "replace").decode()
-        return Response(request, text.strip(), self.model, finish)
+        return Response(request, self._hidden(text).strip(), self.model, finish)
+
+    def _hidden(self, text: str) -> str:
+        """A text without the key, unless that is so short that it is none."""
+        return text.replace(self._key, "***") if len(self._key) >= 8 else text
 
     def _explain(self, error: BaseException) -> UserError:
         """The error in one sentence; one that is no fault of server or user is raised as it is."""
-        server, tries = f"the server {self.base_url}", f"{self.attempts} attempts"
+        address = re.sub(r"//[^/]*@|[?#].*", lambda part: "//" if part[0][0] == "/" else "", self.base_url)
+        server, tries = f"the server {address}", f"{self.attempts} attempts"
         match error:
             case openai.APITimeoutError():
                 return UserError(f"{server} did not answer within {self.timeout:g} s, in {tries}")
             case openai.APIConnectionError():
                 return UserError(
-                    f"{server} cannot be reached ({error.__cause__ or error}), in {tries}; is it running?"
+                    f"{server} cannot be reached ({self._hidden(str(error.__cause__ or error))}), in {tries};"
+                    " is it running?"
                 )
             case openai.RateLimitError():
                 return UserError(
@@ -143,12 +154,12 @@ class ServerBackend:
                     f"{server} has no model {self.model!r} or no chat endpoint (404); {self._served()}"
                 )
             case openai.APIStatusError():
-                return UserError(
-                    f"{server} answers with status {error.status_code}: {_start(error.response.text)}"
-                )
+                said = _start(self._hidden(error.response.text))
+                return UserError(f"{server} answers with status {error.status_code}: {said}")
             case _BrokenAnswer():
                 return UserError(
-                    f"{server} answers with something that is no chat completion ({error}), in {tries}"
+                    f"{server} answers with something that is no chat completion"
+                    f" ({self._hidden(str(error))}), in {tries}"
                 )
         return error
 
@@ -157,7 +168,7 @@ class ServerBackend:
             names = [model.id for model in self._client.models.list()]
         except (openai.OpenAIError, JSONDecodeError, AttributeError, TypeError):
             return "it does not list its models"
-        return f"it serves {', '.join(names) or 'none'}"
+        return self._hidden(f"it serves {', '.join(names) or 'none'}")
 
 
 class _RateLimit:

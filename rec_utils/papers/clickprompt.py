@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,10 +70,12 @@ def masked_lm(
     logging.set_verbosity_error()  # no table of the weights that are new or cut off
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            plm = AutoModelForMaskedLM.from_pretrained(source, dtype=torch.float32, **shape)
+            plm = AutoModelForMaskedLM.from_pretrained(
+                source, dtype=torch.float32, trust_remote_code=False, **shape
+            )
     except (OSError, ValueError) as error:
         raise UserError(f"masked LM {name!r} could not be loaded: {str(error).splitlines()[0]}") from error
     finally:
@@ -137,6 +140,10 @@ class PromptedReader(nn.Module):
             kind = LayerPrompts if fusion == "layers" else InputPrompts
             self.prompts = kind(model.head.in_features, n_prompts, encoder.config)
             self.n_prompts = n_prompts
+
+    def extra_repr(self) -> str:
+        """Shown with the model, and one of the things by which a checkpoint is known."""
+        return f"fusion={self.fusion}"
 
     def forward(self, batch: TextBatch, tokens: Tensor, **kw: Any) -> tuple[Any, Tensor | None]:
         """The output of the language model for tokens [B, Z], and the logits [B] of the CTR model, if any.
@@ -251,14 +258,20 @@ def build(
 
 
 def pretrain(
-    model: PAMLM, samples: TextSamples, config: TrainConfig, plm_lr: float, progress: bool | str = True
+    model: PAMLM,
+    samples: TextSamples,
+    config: TrainConfig,
+    plm_lr: float,
+    progress: bool | str = True,
+    checkpoint: Path | None = None,
 ) -> FitResult:
     """Train all parts in place on the texts and ids of `samples`, whose labels are not read, for all epochs.
 
-    `plm_lr` is the learning rate of the language model and its head, `config.lr` of all else.
+    `plm_lr` is the learning rate of the language model and its head, `config.lr` of all else. Of several
+    processes each masks words of its share, and the means over these are weighted by samples.
     """
     config = replace(config, lr_of={"reader.encoder.": plm_lr, "lm_head.": plm_lr})
-    return fit(model, samples, None, config, progress, Objective(_loss_itself))
+    return fit(model, samples, None, config, progress, Objective(_loss_itself), checkpoint=checkpoint)
 
 
 def _loss_itself(loss: Tensor, _: Tensor) -> Tensor:
@@ -289,6 +302,10 @@ class ClickPrompt(nn.Module):
         if reader.ctr is not None:
             self.alpha = nn.Parameter(torch.tensor(0.5))
 
+    def extra_repr(self) -> str:
+        """See `PromptedReader.extra_repr`."""
+        return f"pooling={self.pooling}"
+
     def forward(self, batch: TextBatch) -> Tensor:
         """Logits [B]."""
         out, of_ctr = self.reader(batch, batch.tokens)
@@ -308,13 +325,15 @@ def finetune(
     config: TrainConfig,
     plm_lr: float,
     progress: bool | str = True,
+    checkpoint: Path | None = None,
 ) -> FitResult:
     """Train all parts in place for clicks; `plm_lr` is the learning rate of the language model.
 
     To finetune the CTR model alone, `training.fit` it, `reader.ctr`, on `TextSamples.ctr`: it is the plain
     model, with other weights to start from. Its last layer is as new, since no masked word reached it.
     """
-    return fit(model, train, valid, replace(config, lr_of={"reader.encoder.": plm_lr}), progress, BY_AUC)
+    config = replace(config, lr_of={"reader.encoder.": plm_lr})
+    return fit(model, train, valid, config, progress, BY_AUC, checkpoint=checkpoint)
 
 
 def _auc_first(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:

@@ -153,9 +153,9 @@ class MiniLM(LanguageModel):
 
     def _scorer(self) -> LanguageScorer:
         if self.pretrained:
-            lm = AutoModel.from_pretrained(self.source)
+            lm = AutoModel.from_pretrained(self.source, trust_remote_code=False)
         else:
-            lm = AutoModel.from_config(AutoConfig.from_pretrained(self.source))
+            lm = AutoModel.from_config(AutoConfig.from_pretrained(self.source, trust_remote_code=False))
         lm.pooler = None
         lm.encoder.layer = lm.encoder.layer[: self.layers]
         lm.config.num_hidden_layers = len(lm.encoder.layer)
@@ -226,7 +226,9 @@ class HuggingFaceLM(CausalLM):
     def _scorer(self) -> LanguageScorer:
         dtype = "auto" if torch.cuda.is_available() else torch.float32  # half precision is slow on a CPU
         try:
-            lm = with_lora(AutoModelForCausalLM.from_pretrained(self.name, dtype=dtype))
+            lm = with_lora(
+                AutoModelForCausalLM.from_pretrained(self.name, dtype=dtype, trust_remote_code=False)
+            )
         except (OSError, ValueError) as error:
             raise UserError(
                 f"language model {self.name!r} could not be loaded: {str(error).splitlines()[0]}"
@@ -251,6 +253,6 @@ def _minilm() -> str:
 def tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokeniser at `source`; a missing one is a `UserError`."""
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"tokeniser {source!r} could not be loaded: {str(error).splitlines()[0]}") from error
