@@ -267,7 +267,8 @@ pd.crosstab(placed["stage"], placed["quadrant"]).loc[
 # %%
 from rec_utils.papers import survey_examples
 
-examples = survey_examples.run(SEED, card.sizes(PROFILE)["n_boot"])
+sizes = card.sizes(PROFILE)
+examples = survey_examples.run(SEED, sizes["n_boot"], first_users=sizes["first_users"])
 run.data(examples.survey.dataset)
 train, valid, test = examples.survey.masks(0)
 of = examples.survey.samples.user_row.numpy()

@@ -287,7 +287,14 @@ def difference(drawn: stats.Draws, arm: str, over: str) -> stats.Interval:
     return drawn.interval(lambda metric: metric[arm] - metric[over])
 
 
-def run(seed: int, n_boot: int = 1000, answers: Answers | None = None, progress: bool = True) -> Examples:
+def run(
+    seed: int,
+    n_boot: int = 1000,
+    answers: Answers | None = None,
+    *,
+    first_users: int | None = None,
+    progress: bool = True,
+) -> Examples:
     """Train and ask all arms.
 
     Args:
@@ -295,9 +302,10 @@ def run(seed: int, n_boot: int = 1000, answers: Answers | None = None, progress:
             and the answers of the large language model are the same for every seed.
         n_boot: replicates of the bootstrap over users.
         answers: of a large language model; None for the shipped ones.
+        first_users: see `load_task`.
         progress: show a bar.
     """
-    survey = load_task()
+    survey = load_task(first_users)
     fitted, seconds = train(survey, seed, progress)
     return compare(survey, fitted, seconds, answers or Answers(survey), seed, n_boot)
 

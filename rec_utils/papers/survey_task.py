@@ -121,11 +121,14 @@ def genres_text(genres: pd.Series) -> pd.Series:
     return genres.str.replace("|", ", ").replace("", "(no genres listed)")
 
 
-def load_task() -> SurveyTask:
+def load_task(first_users: int | None = None) -> SurveyTask:
     """The one data set of the examples.
 
     Test users are drawn from those with a full profile whose next ten ratings hold at least three likes and
     three others, since a list of one kind cannot be ranked well or badly.
+
+    Args:
+        first_users: keep the samples of only this many of the others, for smoke runs.
     """
     dataset = load(DATASET)
     task = ctr_task(dataset, history_length=PROFILE, prompt_cap=PROFILE, max_samples_per_user=MAX_SAMPLES)
@@ -140,7 +143,8 @@ def load_task() -> SurveyTask:
     if eligible.sum() < N_USERS:
         raise UserError(f"{DATASET}: {eligible.sum()} users can be tested on, not {N_USERS}")
     users = np.sort(rng.permutation(np.flatnonzero(eligible))[:N_USERS])
-    kept = first | ~np.isin(user, users)
+    others = np.setdiff1d(user, users)[:first_users]
+    kept = np.isin(user, others) | (first & np.isin(user, users))
     task = replace(task, samples=task.samples.select(torch.from_numpy(np.flatnonzero(kept))))
     user = user[kept]
     lists = np.flatnonzero(np.isin(user, users)).reshape(N_USERS, N_CANDIDATES)

@@ -63,6 +63,14 @@ def test_a_sample_sees_the_profile_and_nothing_later(survey, rated):
     assert (batch.label == survey.task.samples.label).all()
 
 
+def test_a_smoke_run_keeps_the_test_and_a_few_others(survey):
+    few = load_task(first_users=5)
+    assert few.users.tolist() == survey.users.tolist()
+    assert (few.candidates == survey.candidates).all() and (few.label == survey.label).all()
+    user = few.samples.user_row.numpy()
+    assert set(user) - set(few.users) == set(np.setdiff1d(survey.samples.user_row.numpy(), survey.users)[:5])
+
+
 def test_no_label_of_a_test_user_is_trained_on(survey):
     train, valid, test = survey.masks(0)
     user = survey.samples.user_row.numpy()
