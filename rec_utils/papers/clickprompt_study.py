@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from rec_utils.errors import UserError
 from rec_utils.papers.clickprompt import BY_AUC, PAMLM, ClickPrompt, PromptedReader, build, finetune, pretrain
 from rec_utils.papers.clickprompt_text import TextSamples
 from rec_utils.splits import Masks
-from rec_utils.training import TrainConfig, fit, predict
+from rec_utils.training import TrainConfig, fit, predict_in_shares
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,13 @@ def fit_variants(
     seed: int,
     progress: bool = True,
     after_pretraining: Callable[[PromptedReader], object] | None = None,
+    checkpoints: Path | None = None,
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Train every variant and predict the test rows.
 
     Variants that begin with the same pretraining share it. It reads the texts and ids of training and
     validation rows, no labels and no test row. The epoch of finetuning is chosen by validation AUC.
+    Under `accelerate launch` the processes share every batch and the rows to predict.
 
     Args:
         samples: all N samples.
@@ -83,6 +86,7 @@ def fit_variants(
         seed: of initial weights, shuffling, masked words and dropout; takes the place of the recipe's.
         progress: whether to show bars.
         after_pretraining: called with every reader that has just been pretrained, to look at it.
+        checkpoints: folder where a stopped training goes on from, in its stage and epoch; see `training.fit`.
 
     Returns:
         Name -> probabilities of the test rows, in order; and a table with one row a variant: variant, seed,
@@ -102,7 +106,8 @@ def fit_variants(
         model = build(recipe.backbone, samples, plm, fusion=fusion, seed=seed, **settings)
         if not pretrained:
             return model, {"pretraining_seconds": 0.0, "masked_loss": np.nan}
-        result = pretrain(model, both, pretraining, recipe.plm_lr, progress and f"masked words: {fusion}")
+        label, file = progress and f"masked words: {fusion}", f"pretraining-{fusion}.pt"
+        result = pretrain(model, both, pretraining, recipe.plm_lr, label, checkpoints and checkpoints / file)
         if after_pretraining:
             after_pretraining(model.reader)
         return model, {
@@ -114,17 +119,18 @@ def fit_variants(
     for name, variant in variants.items():
         start, log = first_stage(variant.fusion, variant.pretrained)
         reader, label = copy.deepcopy(start.reader), progress and name
+        file = checkpoints and checkpoints / f"{name.replace(' ', '-')}.pt"
         trained: nn.Module
         views: list[Samples]
         if variant.with_plm:
             trained, views = ClickPrompt(reader, pooling=recipe.pooling, seed=seed), [*parts]
-            result = finetune(trained, views[0], views[1], finetuning, recipe.plm_lr, label)
+            result = finetune(trained, views[0], views[1], finetuning, recipe.plm_lr, label, file)
         elif reader.ctr is None:
             raise UserError(f"variant {name!r} has neither a language model nor a CTR model")
         else:
             trained, views = reader.ctr, [part.ctr for part in parts]
-            result = fit(trained, views[0], views[1], alone, label, BY_AUC)
-        probability[name] = predict(trained, views[2], finetuning.eval_batch_size)
+            result = fit(trained, views[0], views[1], alone, label, BY_AUC, checkpoint=file)
+        probability[name] = predict_in_shares(trained, views[2], finetuning.eval_batch_size)
         rows.append({"variant": name, "seed": seed} | fit_row(result) | log)
     return probability, pd.DataFrame(rows)
 

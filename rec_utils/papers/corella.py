@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,10 @@ class Alignment(nn.Module):
         self.exponent = exponent
         self.of_lm = _projections(n_pairs, lm_width, width)
         self.of_crm = _projections(n_pairs, crm_width, width)
+
+    def extra_repr(self) -> str:
+        """See `CoReLLa.extra_repr`."""
+        return f"exponent={self.exponent}"
 
     def project(self, lm: Sequence[Tensor], crm: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """g_llm and g_crm of the C states [B, d] of each model: [C, B, width] each."""
@@ -115,6 +120,10 @@ class CoReLLa(nn.Module):
             self.alignment = Alignment(
                 len(DEPTHS), lm.width, crm.inputs.all_dim, width=width, exponent=exponent
             )
+
+    def extra_repr(self) -> str:
+        """Shown with the model, and one of the things by which a checkpoint is known."""
+        return f"weights={self.weights}"
 
     def states(self, batch: PromptedBatch) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         """Logits [B] of the LM and of the CRM, and the C states [B, d] of the LM and of the CRM."""
@@ -187,12 +196,17 @@ def joint_objective(weights: tuple[float, float, float]) -> Objective:
     return Objective(loss, scores, higher_is_better=False)
 
 
-def warm_up(model: CoReLLa, parts: Parts, config: TrainConfig, progress: bool = True) -> FitResult:
+def warm_up(
+    model: CoReLLa, parts: Parts, config: TrainConfig, progress: bool = True, checkpoint: Path | None = None
+) -> FitResult:
     """Stage 1: the CRM alone, on all training samples."""
-    return fit(model.crm, parts.train, parts.valid_all, config, progress and "stage 1")
+    label = progress and "stage 1"
+    return fit(model.crm, parts.train, parts.valid_all, config, label, checkpoint=checkpoint)
 
 
-def align(model: CoReLLa, parts: Parts, config: TrainConfig, progress: bool = True) -> FitResult:
+def align(
+    model: CoReLLa, parts: Parts, config: TrainConfig, progress: bool = True, checkpoint: Path | None = None
+) -> FitResult:
     """Stage 2: both models and the projections; every epoch is logged with `CoReLLa.watch`."""
     return fit(
         model,
@@ -202,12 +216,16 @@ def align(model: CoReLLa, parts: Parts, config: TrainConfig, progress: bool = Tr
         progress and "stage 2",
         joint_objective(model.weights),
         lambda trained: trained.watch(parts.valid),
+        checkpoint,
     )
 
 
-def go_on(model: CoReLLa, parts: Parts, config: TrainConfig, progress: bool = True) -> FitResult:
+def go_on(
+    model: CoReLLa, parts: Parts, config: TrainConfig, progress: bool = True, checkpoint: Path | None = None
+) -> FitResult:
     """Stage 3: the LM alone, on other samples; the CRM stays as it is."""
-    return fit(model.lm, parts.alone, parts.valid, config, progress and "stage 3")
+    label = progress and "stage 3"
+    return fit(model.lm, parts.alone, parts.valid, config, label, checkpoint=checkpoint)
 
 
 STAGES = {1: warm_up, 2: align, 3: go_on}
@@ -243,8 +261,11 @@ def train_variants(
     configs: Mapping[int, TrainConfig],
     paths: Mapping[str, tuple[int, ...]] = PATHS,
     progress: bool = True,
+    checkpoints: Path | None = None,
 ) -> dict[str, Trained]:
     """Train each variant from the model as it is now; what paths have in common is trained once.
+
+    Under `accelerate launch` the processes share every batch and the samples to predict.
 
     Args:
         model: untrained; left in one of the trained states.
@@ -252,6 +273,7 @@ def train_variants(
         configs: of each stage.
         paths: variant -> its stages, in order.
         progress: show a bar for each stage.
+        checkpoints: folder where a stopped training goes on from, in its stage and epoch; see `training.fit`.
     """
     reached: dict[tuple[int, ...], tuple[dict[str, Tensor], dict[int, FitResult]]]
     reached = {(): (_trained_weights(model), {})}
@@ -261,7 +283,8 @@ def train_variants(
             if path[: n + 1] not in reached:
                 weights, fits = reached[path[:n]]
                 model.load_state_dict(weights, strict=False)
-                log = STAGES[stage](model, parts, configs[stage], progress)
+                file = checkpoints and checkpoints / f"stages-{'-'.join(map(str, path[: n + 1]))}.pt"
+                log = STAGES[stage](model, parts, configs[stage], progress, file)
                 reached[path[: n + 1]] = _trained_weights(model), fits | {stage: log}
         weights, fits = reached[path]
         model.load_state_dict(weights, strict=False)
