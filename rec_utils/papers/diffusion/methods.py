@@ -103,8 +103,8 @@ def fit(
         masked: whether what a user chose before is no candidate; DreamRec's and DiffuRec's code ranks it.
         settings: of the method: of `cosine_neighbours`, `ease_weights` or the model's class. On rows, too:
             `weights` (lowest, highest) of T-DiffRec, or of L-DiffRec, which makes it LT-DiffRec, or of EASE
-            as their control; `n_clusters` of L-DiffRec. On sequences: `length` of the history; `made_up` (items [U, M], which users [U] get
-            them), see `diffuasr`.
+            as their control; `n_clusters` of L-DiffRec. On sequences: `length` of the history; `made_up`
+            (items [U, M], which users [U] get them), see `diffuasr`.
 
     Raises:
         UserError: the method is unknown for this kind of task.
