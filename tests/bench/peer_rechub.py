@@ -18,7 +18,7 @@ from torch_rechub.trainers import CTRTrainer
 from torch_rechub.utils.data import DataGenerator
 
 from tests.bench import synthetic
-from tests.bench.contender import N_CHECKED, Contender, serve
+from tests.bench.contender import Contender, serve
 
 
 def make_model(name: str) -> torch.nn.Module:
@@ -45,25 +45,22 @@ def make_model(name: str) -> torch.nn.Module:
 
 
 def build(arguments: argparse.Namespace, data: synthetic.Ratings) -> Contender:
-    """The model and the way to train it for one epoch."""
+    """The model, and the way to train it for one epoch and to predict with it."""
     columns = data.columns()
     label = columns.pop("label").astype(np.float32)
-    checked = {name: torch.from_numpy(column[:N_CHECKED]) for name, column in columns.items()}
-    head = {name: column[:N_CHECKED] for name, column in columns.items()}
-    loader, *_ = DataGenerator(columns, label).generate_dataloader(
-        head, label[:N_CHECKED], head, label[:N_CHECKED], batch_size=arguments.batch
+    # the library makes loaders of three parts; the test part is not shuffled
+    train, _, test = DataGenerator(columns, label).generate_dataloader(
+        columns, label, columns, label, batch_size=arguments.batch
     )
     model = make_model(arguments.model)
     trainer = CTRTrainer(model, optimizer_params={"lr": 1e-3})
 
     def predict() -> np.ndarray:
-        model.eval()
-        with torch.no_grad():
-            return model(checked).numpy()
+        return np.array(trainer.predict(model, test))
 
     parameters = sum(parameter.numel() for parameter in model.parameters())
     software = f"torch-rechub {version('torch-rechub')}, torch {version('torch')}"
-    return Contender(lambda: trainer.train_one_epoch(loader), predict, parameters, software)
+    return Contender(lambda: trainer.train_one_epoch(train), predict, parameters, software)
 
 
 if __name__ == "__main__":

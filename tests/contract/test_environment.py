@@ -51,7 +51,7 @@ TOOLS = {
 CUDA = ("nvidia-", "cuda-", "triton")
 
 #: Peers that the benchmark measures when a user has installed them.
-OPTIONAL = {"fuxictr", "torch_rechub", "ikpykit", "recbole"}
+OPTIONAL = {"fuxictr", "torch_rechub", "deepctr_torch", "ikpykit", "recbole"}
 
 
 def test_conda_gets_python_pip_and_the_pins():
