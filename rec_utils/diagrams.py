@@ -72,14 +72,17 @@ def _box(
     )
     middle, n = left + width / 2, int(part["n"].sum())
     name = "\n".join(textwrap.wrap(stage, int(14 * width)))
-    ax.text(middle, low + height - 0.12, name, ha="center", va="top", weight="bold", color=colour, size=8.5)
+    top = low + height - 0.12
+    # a name may have a dollar sign, which is no formula
+    text = {"ha": "center", "va": "top", "parse_math": False}
+    ax.text(middle, top, name, weight="bold", color=colour, size=8.5, **text)
     tasks = [f"{row.n} {row.task}" for row in part.itertuples() if row.task]
     lines = [
         f"{n} works" if n else "no works listed",
         *(textwrap.fill(task, int(13 * width)) for task in tasks),
     ]
     below = low + height - 0.2 - 0.2 * (1 + name.count("\n"))
-    ax.text(middle, below, "\n".join(lines), ha="center", va="top", size=7.3, linespacing=1.35)
+    ax.text(middle, below, "\n".join(lines), size=7.3, linespacing=1.35, **text)
 
 
 def _arrow(
@@ -138,7 +141,8 @@ def quadrants(
             for line, work in enumerate(works.itertuples()):
                 colour, marker = looks[getattr(work, level)]
                 ax.plot(place + 0.06, -line, marker, color=colour, markersize=4.5)
-                ax.text(place + 0.12, -line, f"{work.name} '{work.year % 100}", va="center", size=7)
+                said = f"{work.name} '{work.year % 100}"
+                ax.text(place + 0.12, -line, said, va="center", size=7, parse_math=False)
         ax.set(
             xlim=(0, len(columns)), ylim=(0.6 - n_rows, 0.6), yticks=[], title=f"{title} (n = {len(part)})"
         )

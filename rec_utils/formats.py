@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pandas as pd
 
@@ -52,7 +53,15 @@ def number(value: float | Interval) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A GitHub table."""
+    """A GitHub table; no cell can hold HTML, a picture or a link that runs code."""
     rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    lines = (" | ".join(str(cell).replace("|", r"\|") for cell in row) for row in rows)
+    lines = (" | ".join(inert(str(cell)).replace("|", r"\|") for cell in row) for row in rows)
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def inert(text: str) -> str:
+    """Markdown on one line without HTML and pictures, and with links to the web and to notebooks only."""
+    text = re.sub(r"\s*[\r\n]\s*", " ", text).strip()
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    text = re.sub(r"!(?=\[)", r"\!", text)
+    return re.sub(r"\](?=\((?!https?://|notebooks/\w+\.ipynb\)))", r"\]", text)

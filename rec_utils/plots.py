@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin
 
+from rec_utils import formats
 from rec_utils.errors import UserError
 from rec_utils.files import write_atomic
 from rec_utils.settings import output_dir
@@ -318,7 +319,7 @@ def show(fig: Figure, notebook: str, name: str, data: pd.DataFrame, caption: str
     plt.close(fig)  # else the inline backend shows it a second time
     path = output_dir() / notebook / f"{name}.png"
     display(Display(path.read_bytes(), alt=caption, width=round(fig.get_figwidth() * 100)))
-    display(Markdown(f"*{caption}*"))
+    display(Markdown(f"*{formats.inert(caption)}*"))
 
 
 def _png(fig: Figure, caption: str) -> bytes:

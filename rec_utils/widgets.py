@@ -177,7 +177,7 @@ class WorkExplorer:
     def _html(self, text: str, chosen: Mapping[str, str]) -> str:
         hits = self.find(text, **chosen)
         shown = hits.head(HITS)
-        table = shown.drop(columns=["name", "link"]).map(escape)
+        table = shown.drop(columns=["name", "link"]).map(escape).rename(columns=escape)
         table.insert(0, "name", [_link(*cells) for cells in zip(shown["name"], shown["link"], strict=True)])
         first = f", the first {HITS}" if len(hits) > HITS else ""
         return (
