@@ -36,12 +36,14 @@ lab: setup  ## open JupyterLab
 class: setup  ## copies of the tutorials without answers, in class/
 	$(PY) -m rec_utils.class_copies $(ONLY)
 
-bench: setup  ## measure training, LIBER's stream, passes over drafts, raw data and grids (three quarters of an hour)
-	$(PY) -m tests.bench.training
-	$(PY) -m tests.bench.streaming
-	$(PY) -m tests.bench.decoding
-	$(PY) -m tests.bench.raw_data
-	$(PY) -m tests.bench.grid
+bench: setup  ## race other libraries, measure streams, raw data and grids, write README's report (an hour and a half)
+	$(PY) -m tests.bench.training --record training
+	$(PY) -m tests.bench.diffusion --record diffusion
+	$(PY) -m tests.bench.decoding --record decoding
+	$(PY) -m tests.bench.streaming --record streaming
+	$(PY) -m tests.bench.raw_data --record raw_data
+	$(PY) -m tests.bench.grid --record grid
+	$(PY) -m rec_utils.report update
 
 notebooks: setup  ## execute the notebooks at their defaults and store the outputs
 	$(PY) -m rec_utils.notebooks execute $(ONLY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -291,23 +292,32 @@ def standings(table: pd.DataFrame) -> Figure:
 
 
 def save(fig: Figure, notebook: str, name: str, data: pd.DataFrame, caption: str) -> str:
-    """Write `<output_dir>/<notebook>/<name>.png` and `.csv`; return the caption.
+    """`write` to `<output_dir>/<notebook>`, such as "01_kar"; return the caption."""
+    return write(fig, output_dir() / notebook, name, data, caption)
+
+
+def write(fig: Figure, folder: Path, name: str, data: pd.DataFrame, caption: str) -> str:
+    """Write `<name>.png` and `.csv` to a folder; return the caption.
 
     The PNG is the same byte for byte whenever the figure is, and carries the caption as its description.
 
     Args:
         fig: the figure.
-        notebook: such as "01_kar".
+        folder: where to.
         name: of the figure, without suffix.
         data: the numbers drawn.
         caption: what the figure shows, in words: the text of those who cannot see it.
     """
     if not caption:
         raise UserError(f"figure {name!r} needs a caption")
-    folder = output_dir() / notebook
     write_atomic(folder / f"{name}.png", _png(fig, caption))
-    write_atomic(folder / f"{name}.csv", data.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    write_atomic(folder / f"{name}.csv", as_csv(data))
     return caption
+
+
+def as_csv(data: pd.DataFrame) -> str:
+    """The numbers of a figure as they are written beside it."""
+    return data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def show(fig: Figure, notebook: str, name: str, data: pd.DataFrame, caption: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rec_utils import scoreboard
+from rec_utils import scoreboard, speed
 from rec_utils.cards import Card, card_ids, load_card
 from rec_utils.claims import Verdict
 from rec_utils.errors import UserError, run_cli
@@ -158,8 +158,13 @@ def results_table(records: Iterable[Record], profile: str = "laptop", ours: bool
     return pd.DataFrame(rows, columns=columns)
 
 
-def readme_blocks(records: list[Record]) -> dict[str, str]:
-    """The generated parts of README by the name of their markers."""
+def readme_blocks(records: list[Record], bench: Path) -> dict[str, str]:
+    """The generated parts of README by the name of their markers.
+
+    Args:
+        records: of the notebooks.
+        bench: folder of the records of the benchmarks.
+    """
     board = scoreboard.claims(records)
     parts = []
     if len(board):
@@ -177,7 +182,11 @@ def readme_blocks(records: list[Record]) -> dict[str, str]:
                 body = markdown(table) if len(table) else "No run has been recorded yet."
                 title = f"{heading}, on {where} (profile <code>{profile}</code>): {len(table)}"
                 parts.append(f"<details><summary>{title}</summary>\n\n{body}\n\n</details>")
-    return {"results": "\n\n".join(parts), "cost": markdown(cost_table(records))}
+    return {
+        "results": "\n\n".join(parts),
+        "cost": markdown(cost_table(records)),
+        "speed": speed.block(bench),
+    }
 
 
 def render(readme: str, blocks: Mapping[str, str]) -> str:
@@ -192,18 +201,23 @@ def render(readme: str, blocks: Mapping[str, str]) -> str:
 
 
 def update_readme(path: Path = README, folder: Path = COMMITTED) -> bool:
-    """Write the tables of the committed records into README; True if it changed."""
-    old = path.read_text(encoding="utf-8")
-    new = render(old, readme_blocks(load(folders=[folder])))
+    """Write the tables of the committed records into README, and the figure on speed; True if it changed.
+
+    The records of the benchmarks stand in `bench` beside the folder of the notebooks' records.
+    """
+    old, bench = path.read_text(encoding="utf-8"), folder.parent / "bench"
+    new = render(old, readme_blocks(load(folders=[folder]), bench))
+    speed.draw(bench)
     if new != old:
         write_atomic(path, new)
     return new != old
 
 
 def check_readme(path: Path = README, folder: Path = COMMITTED) -> None:
-    """Raise `UserError` unless README's tables are those of the committed records."""
-    old = path.read_text(encoding="utf-8")
-    if render(old, readme_blocks(load(folders=[folder]))) != old:
+    """Raise `UserError` unless README's tables and the figure on speed are those of the committed records."""
+    old, bench = path.read_text(encoding="utf-8"), folder.parent / "bench"
+    current = render(old, readme_blocks(load(folders=[folder]), bench)) == old
+    if not (current and speed.is_drawn(bench)):
         raise UserError(
             f"{path.name} does not show the records as they are; run: python -m rec_utils.report update"
         )

@@ -7,11 +7,11 @@ lookup. All write the same tokens, and take turns. Goal: the time of each is at 
 median over prompts.
 
 *Passes.* A pass of a language model over a text of 256 tokens and a draft of 1 to 64 takes longer than one
-over a single token: how much longer depends on the model's size and on the machine, not on the weights, which are
-random here. The tokens that a pass writes depend on the text, not on the model: they are counted on real
-answers of large language models (the bundled ones, and REKI's released ones where they are built), with a
-pool of old answers of their group and strict verification. The ratio of both is the speed-up that such a
-model would have on such texts. Passes of all drafts take turns.
+over a single token: how much longer depends on the model's size and on the machine, not on the weights,
+which are random here. The tokens that a pass writes depend on the text, not on the model: they are counted
+on real answers of large language models (the bundled ones, and REKI's released ones where they are built),
+with a pool of old answers of their group and strict verification. The ratio of both is the speed-up that
+such a model would have on such texts. Passes of all drafts take turns.
 
 examples:
   python -m tests.bench.decoding                                  ten minutes on one core

@@ -21,6 +21,8 @@ old
 between
 <!-- cost:begin -->
 <!-- cost:end -->
+<!-- speed:begin -->
+<!-- speed:end -->
 end
 """
 
@@ -109,7 +111,7 @@ def test_two_notebooks_of_one_paper_stand_side_by_side(folder, kar, tmp_path, mo
     run = records.start("01_kar_part", "laptop", {"SEED": 0}, {"SEED": 0}, card)
     run.verdicts(verdicts(card))
     run.finish()
-    blocks = report.readme_blocks(records.load(folders=[folder]))
+    blocks = report.readme_blocks(records.load(folders=[folder]), folder.parent / "bench")
     n_claims = len(kar.claims)
     assert blocks["results"].count("| KAR |") == 1 + 2 * n_claims, "one line by paper, and one a claim"
     for name in ("01_kar", "01_kar_part"):
