@@ -169,7 +169,7 @@ def code_hash() -> str:
     files = [path for folder in folders for kind in ("py", "yaml") for path in folder.rglob(f"*.{kind}")]
     files.append(settings.ROOT / "environment.yml")
     names = sorted(path.relative_to(settings.ROOT).as_posix() for path in files if path.exists())
-    return _digest([[name, (settings.ROOT / name).read_text()] for name in names])
+    return _digest([[name, (settings.ROOT / name).read_text(encoding="utf-8")] for name in names])
 
 
 def _digest(content: Any) -> str:
