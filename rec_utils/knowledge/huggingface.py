@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from itertools import groupby
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,10 @@ class HuggingFaceBackend:
         self.model = name or model
         self.batch_size = batch_size or (1 if drafting else BATCH_SIZE)
         self._processes = PartialState(cpu=not torch.cuda.is_available())
+        self.n_processes: int = self._processes.num_processes
+        if self.n_processes > 1:
+            # who is done first may wait for hours; a process that dies is noticed at once all the same
+            self._waiting = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=30))
         self._lm, self._tokenizer = self._load(model) if isinstance(model, str) else model
         self._lm.eval()
         if self._tokenizer.pad_token is None:
@@ -69,9 +74,14 @@ class HuggingFaceBackend:
             self._drafting(response.request.purpose).pool.add([*tokens, *self._end_tokens()[:1]])
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Response]]:
-        """Yield the responses batch by batch, longest prompts first; see `llm.Backend`."""
+        """Yield the responses batch by batch, longest prompts first; see `llm.Backend`.
+
+        Processes of a launch end together: all must call, also those to which nothing is left to answer.
+        """
+        import torch
+
         # a request's process follows from its key, so no two processes ever answer the same one
-        world, rank = self._processes.num_processes, self._processes.process_index
+        world, rank = self.n_processes, self._processes.process_index
         mine = [request for request in requests if int(request.key, 16) % world == rank]
         texts = {request.key: self._text(request) for request in mine}
         # one batch has one kind of decoding and texts of like length
@@ -81,7 +91,8 @@ class HuggingFaceBackend:
             for start in range(0, len(alike), self.batch_size):
                 batch = alike[start : start + self.batch_size]
                 yield self._answer_batch(batch, [texts[request.key] for request in batch])
-        self._processes.wait_for_everyone()
+        if world > 1:
+            torch.distributed.barrier(self._waiting)
 
     def _load(self, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         import torch

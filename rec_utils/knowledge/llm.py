@@ -76,11 +76,13 @@ def generate(
     wanted = {request.key: request for request in requests}
     answers = _stored(wanted, store, backend)
     pending = [request for key, request in wanted.items() if key not in answers]
+    # processes of a launch wait for each other, also one that sees all the answers before another does
+    together = getattr(backend, "n_processes", 1) > 1
     with bar(
         progress, total=len(wanted), initial=len(answers), desc=backend.model or "replay"
     ) as answers_bar:
         try:
-            for group in backend.answer(pending) if pending else ():
+            for group in backend.answer(pending) if pending or together else ():
                 if store is not None:
                     store.append(group)
                 answers |= {response.key: response for response in group}

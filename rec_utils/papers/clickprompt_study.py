@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -15,11 +15,24 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from rec_utils import ctr
 from rec_utils.batches import Samples
 from rec_utils.crossfit import fit_row
+from rec_utils.data import load
 from rec_utils.errors import UserError
-from rec_utils.papers.clickprompt import BY_AUC, PAMLM, ClickPrompt, PromptedReader, build, finetune, pretrain
-from rec_utils.papers.clickprompt_text import TextSamples
+from rec_utils.field_task import field_task
+from rec_utils.papers.clickprompt import (
+    BY_AUC,
+    PAMLM,
+    ClickPrompt,
+    PromptedReader,
+    build,
+    finetune,
+    masked_lm,
+    pretrain,
+)
+from rec_utils.papers.clickprompt_text import TextSamples, compact, text_samples
+from rec_utils.settings import check_choice
 from rec_utils.splits import Masks
 from rec_utils.training import TrainConfig, fit, predict_in_shares
 
@@ -133,6 +146,66 @@ def fit_variants(
         probability[name] = predict_in_shares(trained, views[2], finetuning.eval_batch_size)
         rows.append({"variant": name, "seed": seed} | fit_row(result) | log)
     return probability, pd.DataFrame(rows)
+
+
+def newest_rows(masks: Masks, n_rows: int | None, n_valid: int | None, seed: int) -> Masks:
+    """The split by time with its latest `n_rows` training rows and `n_valid` validation rows drawn at random.
+
+    None keeps all. The test rows stay.
+    """
+    train, valid, test = masks
+    latest = np.flatnonzero(train)[::-1][:n_rows]
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(valid))[:n_valid]
+    number = np.arange(len(train))
+    return np.isin(number, latest), np.isin(number, drawn), test
+
+
+def from_settings(
+    settings: Mapping[str, Any],
+    size: Mapping[str, Any],
+    names: Sequence[str],
+    checkpoints: Path,
+    progress: bool = True,
+) -> tuple[np.ndarray, dict[str, np.ndarray], pd.DataFrame]:
+    """Experiment 1 of the notebook, for any variants: load the data, train, predict.
+
+    Args:
+        settings: the notebook's parameters, by name.
+        size: sizes of a profile, from the card.
+        names: in `VARIANTS`.
+        checkpoints: see `fit_variants`.
+        progress: whether to show bars.
+
+    Returns:
+        Labels [N] of the test rows; and what `fit_variants` returns.
+
+    Raises:
+        UserError: an unknown variant, no language model, or one that cannot be loaded.
+    """
+    variants = {check_choice("variant", name, list(VARIANTS)): VARIANTS[name] for name in names}
+    if settings["PLM"] == "none":
+        raise UserError("PLM is 'none', but the variants need a language model")
+    seed, backbone = settings["SEED"], settings["BACKBONE"]
+    check_choice("BACKBONE", backbone, list(ctr.MODELS))
+    task = field_task(load(size["dataset"]), "ClickPrompt", first_users=size["first_users"])
+    plm, tokenizer = masked_lm(settings["PLM"] or size["plm"], layers=size["layers"], seed=seed)
+    plm, samples = compact(plm, text_samples(task, tokenizer, size["value_tokens"]))
+    alone = TrainConfig(
+        settings["LR"], batch_size=size["text_batch"], max_epochs=size["ctr_epochs"], patience=2
+    )
+    stage = replace(alone, lr_decay=True, eval_batch_size=256)
+    recipe = Recipe(
+        backbone,
+        pretraining=replace(stage, max_epochs=size["pretraining_epochs"]),
+        finetuning=replace(stage, max_epochs=size["finetuning_epochs"]),
+        alone=alone,
+        plm_lr=settings["PLM_LR"],
+        n_prompts=settings["PROMPTS"],
+        pooling=settings["POOLING"],
+    )
+    masks = newest_rows(task.masks, size["rows"], size["valid_rows"], seed)
+    fitted = fit_variants(samples, plm, masks, variants, recipe, seed, progress, checkpoints=checkpoints)
+    return task.samples.label.numpy()[masks[2]], *fitted
 
 
 def is_rare(row: np.ndarray, train: np.ndarray, share: float = 0.1) -> np.ndarray:

@@ -52,6 +52,8 @@ LAYERS = (
     {"errors", "files", "settings", "progress"},
     {
         "data",
+        "cards",
+        "parameters",
         "dialogues",
         "splits",
         "metrics",
@@ -96,7 +98,7 @@ LAYERS = (
         "knowledge",
         "decoding",
     },
-    {"papers", "classroom", "widgets"},
+    {"papers", "classroom", "widgets", "launch"},
 )
 WITHOUT_TORCH = 2  #: layers, besides the tools
 

@@ -1,8 +1,4 @@
-"""CoReLLa's alignment and stages against plain formulas and separate trainings; two processes as one."""
-
-import os
-import subprocess
-import sys
+"""CoReLLa's alignment and stages against plain formulas and separate trainings."""
 
 import numpy as np
 import pytest
@@ -30,7 +26,6 @@ from rec_utils.papers.corella import (
 from rec_utils.papers.corella_lm import SmallLlama
 from rec_utils.papers.corella_samples import draw_parts
 from rec_utils.papers.routing import route
-from rec_utils.settings import ROOT
 from rec_utils.training import TrainConfig, fit, predict
 
 LANGUAGE = SmallLlama(layers=2, width=64)
@@ -234,44 +229,3 @@ def test_the_share_is_chosen_on_validation_samples():
     rows = outcomes(dict.fromkeys(PATHS, each), label, (0.0, 1.0))
     assert rows["CoReLLa"].share == 1
     np.testing.assert_array_equal(rows["CoReLLa"].probability, bad)
-
-
-# Processes
-
-
-def train_shared(folder, rank):
-    """Train all stages, and save what the models predict and how the second went."""
-    _, parts = task_and_parts()
-    config = TrainConfig(batch_size=16, max_epochs=2, eval_batch_size=8)
-    paths = {"CoReLLa": (1, 2, 3)}
-    trained = train_variants(build(parts), parts, dict.fromkeys((1, 2, 3), config), paths, progress=False)
-    found = trained["CoReLLa"]
-    torch.save((tuple(found.test), found.fits[2].epochs), f"{folder}/{rank}.pt")
-
-
-def test_two_processes_of_accelerate_train_as_one(tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import os, sys\nfrom tests.unit.test_corella import train_shared\n"
-        "train_shared(sys.argv[1], os.environ['RANK'])\n"
-    )
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "unit")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    # without a GPU, too, --multi_gpu is what makes accelerate start several processes
-    options = [
-        "--multi_gpu",
-        "--num_processes=2",
-        "--num_machines=1",
-        "--mixed_precision=no",
-        "--dynamo_backend=no",
-    ]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", *options, "--main_process_port=0"]
-    subprocess.run([*launch, script, tmp_path], env=environment, check=True, timeout=200)
-    train_shared(tmp_path, "alone")
-    alone, epochs = torch.load(tmp_path / "alone.pt", weights_only=False)
-    for rank in (0, 1):
-        shared, shared_epochs = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
-        np.testing.assert_allclose(shared, alone, atol=2e-3)
-        for one, other in zip(epochs, shared_epochs, strict=True):
-            assert other["distance"] == pytest.approx(one["distance"], rel=1e-2)
-            assert other["valid_logloss"] == pytest.approx(one["valid_logloss"], abs=1e-3)
