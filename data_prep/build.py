@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-from filelock import FileLock
 from tqdm import tqdm
 
 from data_prep import amazon, bookcrossing, movielens, movietweetings
 from data_prep.catalog import Entry
-from data_prep.folders import clean_up, replacing
+from data_prep.folders import alone, clean_up, replacing
 from data_prep.formats import Family, RawFile
 from data_prep.source import Source, locate
 from data_prep.streaming import follow, limit_memory
@@ -80,6 +79,10 @@ def build(entry: Entry, where: Path | None = None) -> tuple[Built, bool]:
         UserError: a raw file is missing or at fault, or the disk is full. An earlier build stays as it was.
     """
     target = data_dir() / entry.name
+    if any(sign in str(target) for sign in "?\\"):
+        raise UserError(
+            f"DuckDB cannot work below {target.parent}, whose path has ? or \\; choose another with REC_DATA"
+        )
     source = locate(entry, where)
     files = FORMATS[entry.ratings.format].tables(source.members)
     names = [file.name for file in files.values()]
@@ -87,14 +90,17 @@ def build(entry: Entry, where: Path | None = None) -> tuple[Built, bool]:
         if name not in source.members:
             raise UserError(f"{source.path} holds no {name}, which {entry.name} needs")
     raw = source.hashes(names)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.parent / f".{entry.name}.lock"):
+    with alone(target):
         clean_up(target)
         present = Built.read(entry.name)
         if present and present.is_of(raw):
             return present, False
         with replacing(target) as folder:
-            rows = _write(entry, source, files, folder)
+            try:
+                rows = _write(entry, source, files, folder)
+            except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+                reason = f"could not be built in {target.parent} ({first_line(error)})"
+                raise UserError(f"{entry.name} {reason}; is the disk full?") from None
             hashes = {table: sha256(folder / table) for table in rows}
             manifest = {"builder": BUILDER, "raw": raw, "rows": rows, "tables": hashes}
             (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
@@ -124,22 +130,17 @@ def _write(entry: Entry, source: Source, files: dict[str, RawFile], folder: Path
             if known.path in paths:
                 known.check(paths[known.path])
         steps.update()
-        try:
-            for table, file in files.items():
-                with follow(connection, steps, file.name):
-                    file.read(connection, paths[file.name], table, scratch)
-            with follow(connection, steps, "checks"):
-                family.check(connection, files, entry.ratings)
-            for statement in prepare:
-                with follow(connection, steps, "ids"):
-                    connection.execute(statement)
-            for table, query in queries.items():
-                with follow(connection, steps, table):
-                    connection.sql(query).write_parquet(str(folder / table), compression="zstd")
-                rows[table] = connection.read_parquet(str(folder / table)).shape[0]
-        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-            raise UserError(
-                f"{entry.name} could not be built in {folder.parent} ({first_line(error)}); is the disk full?"
-            ) from None
+        for table, file in files.items():
+            with follow(connection, steps, file.name):
+                file.read(connection, paths[file.name], table, scratch)
+        with follow(connection, steps, "checks"):
+            family.check(connection, files, entry.ratings)
+        for statement in prepare:
+            with follow(connection, steps, "ids"):
+                connection.execute(statement)
+        for table, query in queries.items():
+            with follow(connection, steps, table):
+                connection.sql(query).write_parquet(str(folder / table), compression="zstd")
+            rows[table] = connection.read_parquet(str(folder / table)).shape[0]
     shutil.rmtree(scratch)
     return rows

@@ -9,12 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 
 from data_prep.build import BUILDER, Built
 from data_prep.catalog import Entry, check_bundled
 from data_prep.dialogue_formats import LABELS, READERS, TABLES, Tables
-from data_prep.folders import clean_up, replacing
+from data_prep.folders import alone, clean_up, replacing
 from data_prep.source import locate
 from data_prep.tables import first_line
 from rec_utils.errors import UserError
@@ -47,8 +46,7 @@ def build(entry: Entry, where: Path | None = None) -> tuple[Built, bool]:
         if name not in source.members:
             raise UserError(f"{source.path} holds no {name}, which {entry.name} needs")
     raw = source.hashes(names)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.parent / f".{entry.name}.lock"):
+    with alone(target):
         clean_up(target)
         present = Built.read(entry.name)
         if present and present.is_of(raw):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
-from filelock import FileLock
 from tqdm import tqdm
 
 from data_prep.catalog import Entry, File
+from data_prep.folders import alone
 from data_prep.source import downloads
 from rec_utils.errors import UserError
 
@@ -50,10 +50,12 @@ def _fetch(url: str, file: File, folder: Path, name: str) -> Path:
     """Path under `folder` of the file at `url`, downloaded if it is not there yet; `name` of its data set."""
     target = folder / file.path
     part = target.with_name(f"{target.name}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
+    with alone(target):
         if target.exists():
-            file.check(target)
+            try:
+                file.check(target)
+            except UserError as error:
+                raise UserError(f"{error}; remove it and fetch it again") from None
             return target
         try:
             _download(url, part, file.size)

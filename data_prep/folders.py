@@ -8,6 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
+from rec_utils.files import writing
+
+
+@contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Wait until no other process makes `target`, and let none begin.
+
+    Raises:
+        UserError: the disk is full or read-only, now or in the block.
+    """
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            yield
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:

@@ -6,10 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-from filelock import FileLock
-
 from data_prep.catalog import Entry, File
-from data_prep.folders import clean_up, replacing
+from data_prep.folders import alone, clean_up, replacing
 from data_prep.source import downloads
 from rec_utils.errors import UserError
 from rec_utils.settings import data_dir
@@ -29,8 +27,7 @@ def build(entry: Entry, where: Path | None = None) -> bool:
     if where is not None and not where.is_dir():
         raise UserError(f"--from {where}: there is no such folder")
     target = data_dir() / entry.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.parent / f".{entry.name}.lock"):
+    with alone(target):
         clean_up(target)
         if _is_intact(entry):
             return False

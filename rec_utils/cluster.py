@@ -43,6 +43,10 @@ CONNECT_SECONDS = 5
 LOOK_SECONDS = 0.5
 
 
+class _OtherCode(UserError):
+    """Ends the batch; what else a worker cannot do is a failure of its run."""
+
+
 @dataclass(frozen=True)
 class _Job:
     """What a worker gets."""
@@ -62,7 +66,7 @@ async def _work(job: _Job) -> tuple[dict[str, bytes], Failure | None, float]:
     """Execute a job on this worker; returns the files of the run, what went wrong, and its seconds."""
     worker = get_worker()
     if job.code != code_hash():
-        raise UserError(
+        raise _OtherCode(
             f"the worker at {worker.address} has other code than this checkout: "
             "bring both to the same commit and restart the worker"
         )
@@ -158,9 +162,11 @@ class _Grid:
             raise UserError(
                 "the scheduler is gone; what was finished is kept: run the same command again to go on"
             ) from None
-        except UserError:
+        except _OtherCode:
             raise
-        except Exception as error:  # such as a full disk, or a worker without this package
+        except UserError as error:
+            return {**last, "message": f"its worker could not run it: {error}"}, time.monotonic() - started
+        except Exception as error:  # such as a worker without this package
             message = f"its worker could not run it: {type(error).__name__}: {error}"
             return {**last, "message": message}, time.monotonic() - started
         finally:

@@ -14,6 +14,7 @@ from data_prep.build import BUILDER, Built, build
 from data_prep.catalog import Entry, file_entry, rating_entry
 from data_prep.kcore import k_core
 from data_prep.streaming import limit_memory
+from rec_utils.files import writing
 
 #: Editions without IMDb ids of their own whose movie ids are those of the later editions.
 _SHARED_MOVIE_IDS = ("ml-1m", "ml-10m")
@@ -66,10 +67,11 @@ def load_core(name: str, user_core: int, item_core: int) -> Dataset:
         item_core: the fewest ratings of an item.
 
     Raises:
-        UserError: as in `load`, or nothing is left.
+        UserError: as in `load`, or nothing is left, or the data folder, where it works, is full or read-only.
     """
     entry, built = _built(name)
     with (
+        writing(built.folder.parent / "core.duckdb"),
         tempfile.TemporaryDirectory(dir=built.folder.parent, prefix=f".{name}.core-") as scratch,
         duckdb.connect(f"{scratch}/core.duckdb") as connection,
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -15,14 +16,21 @@ class UserError(Exception):
     """
 
 
-def describe_os_error(error: OSError) -> str:
-    """One sentence for an operating-system error, naming the file where there is one."""
-    where = f" while writing {error.filename}" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk is full{where}; free some space and run the same command again."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"No permission to write {error.filename or 'a file'}: {error.strerror}."
-    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
+def describe_os_error(error: OSError, path: Path | None = None) -> str:
+    """One sentence for an operating-system error, met while `path` was written: which file, what to do."""
+    name = path or error.filename
+    where = f" while writing {name}" if name else ""
+    elsewhere = "choose another folder (REC_DATA, REC_RUNS, REC_OUTPUT; make setup: VENV)"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"The disk is full{where}; free some space and run the same command again"
+        case errno.EFBIG:
+            return f"The file would be larger than is allowed here (see ulimit -f){where}"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return f"No permission for {error.filename or name}: {error.strerror}; grant it or {elsewhere}"
+        case errno.ENAMETOOLONG:
+            return f"The system takes no path as long as {error.filename or name}; {elsewhere}"
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else where}"
 
 
 def run_cli(main: Callable[[], int | None]) -> int:

@@ -16,6 +16,9 @@ import re
 import shutil
 import sys
 import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,11 +26,12 @@ import nbformat
 import papermill
 import psutil
 from nbclient.exceptions import DeadKernelError
+from papermill.engines import NotebookExecutionManager
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import papermill_io
 from traitlets.config import Config
 
-from rec_utils.errors import describe_os_error
+from rec_utils.errors import UserError, describe_os_error
 from rec_utils.files import write_atomic
 from rec_utils.processes import kill_trees
 
@@ -46,6 +50,12 @@ class _AtomicHandler:
         return path
 
 
+def _steady_clock() -> Callable[..., datetime]:
+    """The time of day, but once started it does not follow when the system's clock is set."""
+    now, started = datetime.now(UTC), time.monotonic()
+    return lambda *_: now + timedelta(seconds=time.monotonic() - started)
+
+
 def main() -> None:
     """Execute the job on standard input; always end with an `end` event, unless killed."""
     events = os.fdopen(os.dup(1), "w", buffering=1)
@@ -54,6 +64,7 @@ def main() -> None:
     threading.Thread(target=_end_with_the_batch, args=(Path(job["sockets"]),), daemon=True).start()
     if job["cores"]:
         os.sched_setaffinity(0, job["cores"])
+    NotebookExecutionManager.now = _steady_clock()  # its differences become the times of the cells
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         _execute(job, events)
@@ -62,6 +73,8 @@ def main() -> None:
         failure = _describe(error)
     except DeadKernelError:
         failure = {"message": "the kernel died: killed, or out of memory"}
+    except UserError as error:
+        failure = {"message": str(error)}
     except OSError as error:
         failure = {"message": describe_os_error(error)}
     except Exception as error:

@@ -10,6 +10,8 @@ import hashlib
 import itertools
 import json
 import math
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -18,7 +20,7 @@ from typing import Any
 
 from rec_utils import settings
 from rec_utils.errors import UserError
-from rec_utils.files import write_atomic
+from rec_utils.files import write_atomic, writing
 from rec_utils.parameters import MAX_VALUES, Parameter, parse_values, read_cells, read_parameters
 from rec_utils.records import run_id
 from rec_utils.settings import notebook_path
@@ -68,7 +70,13 @@ class Plan:
     def save(self) -> None:
         """Write `plan.json`; the newest one is the batch that `resume` and `status` mean by default."""
         content = {"notebooks": str(self.notebooks), "runs": [asdict(run) for run in self.runs]}
-        write_atomic(self.folder / "plan.json", json.dumps(content, indent=1))
+        path, text = self.folder / "plan.json", json.dumps(content, indent=1)
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_atomic(path, text)
+        # newer than all others even where the clock was set back
+        latest = max((other.stat().st_mtime for other in _stored() if other != path), default=0)
+        with writing(path):
+            os.utime(path, (max(time.time(), latest + 1),) * 2)
 
 
 def notebook_names(folder: Path) -> list[str]:
@@ -131,14 +139,21 @@ def _grid(notebook: str, parameters: dict[str, Parameter], given: dict[str, str]
 
 def load_plan(batch: str | None) -> Plan:
     """The plan of the batch with that id, or of the newest batch; `UserError` if there is none."""
-    stored = sorted(settings.runs_dir().glob("*/plan.json"), key=lambda path: path.stat().st_mtime)
+    stored = sorted(_stored(), key=lambda path: path.stat().st_mtime)
     if not stored:
         raise UserError("there is no batch yet; start one with: python -m rec_utils.batch run")
     if batch is not None:
         settings.check_choice("batch", batch, [path.parent.name for path in stored])
     path = settings.runs_dir() / batch / "plan.json" if batch else stored[-1]
-    content = json.loads(path.read_text())
-    return Plan(Path(content["notebooks"]), tuple(Run(**run) for run in content["runs"]))
+    try:
+        content = json.loads(path.read_text())
+        return Plan(Path(content["notebooks"]), tuple(Run(**run) for run in content["runs"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); give the first command again to go on") from None
+
+
+def _stored() -> list[Path]:
+    return list(settings.runs_dir().glob("*/plan.json"))
 
 
 def check_plan(plan: Plan) -> None:

@@ -26,7 +26,7 @@ import pandas as pd
 
 from rec_utils import machine
 from rec_utils.claims import Verdict
-from rec_utils.errors import UserError, describe_os_error
+from rec_utils.errors import UserError
 from rec_utils.files import write_atomic
 from rec_utils.parameters import read_parameters
 from rec_utils.settings import NOTEBOOKS, PROFILES, ROOT, check_choice, notebook_path, output_dir
@@ -252,10 +252,7 @@ def save(record: Record, path: Path) -> None:
         for name, table in record.tables.items()
     }
     text = _render(_plain({"schema": SCHEMA} | content)) + "\n"
-    try:
-        write_atomic(path, text)
-    except OSError as error:
-        raise UserError(f"{path.name} was not written: {describe_os_error(error)}") from error
+    write_atomic(path, text)
 
 
 def read(path: Path) -> Record:
@@ -280,7 +277,9 @@ def read(path: Path) -> Record:
         check_choice("profile", content["profile"], PROFILES)
         return Record(**content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a run record, or a damaged one ({error})") from None
+        raise UserError(
+            f"{path}: not a run record, or a damaged one ({error}); remove it and run the notebook again"
+        ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -65,14 +66,23 @@ class State:
 
 
 def stored_state(plan: Plan, run: Run) -> State | None:
-    """How `run` ended; None if it has not, or if its code has changed or its record is gone since."""
+    """How `run` ended; None if it has not, or if its code has changed or its record is gone since.
+
+    A damaged state or record is told as a warning and counts as gone: the run will be repeated.
+    """
+    folder = plan.folder / run.folder
     try:
-        state = State(**json.loads((plan.folder / run.folder / "state.json").read_text()))
+        state = State(**json.loads((folder / "state.json").read_text()))
+        if state.fingerprint != fingerprint(plan.path(run)):
+            return None
+        if state.status == FINISHED:
+            for path in (folder / "record.json", settings.output_dir() / record_path(run)):
+                records.read(path)
     except FileNotFoundError:
         return None
-    if state.fingerprint != fingerprint(plan.path(run)):
-        return None
-    if state.status == FINISHED and not (settings.output_dir() / record_path(run)).exists():
+    except (ValueError, TypeError, UserError) as error:
+        what = str(error) if isinstance(error, UserError) else f"{folder}/state.json is damaged ({error})"
+        warnings.warn(f"{run.label} counts as not run: {what}", stacklevel=2)
         return None
     return state
 
@@ -227,7 +237,8 @@ def _show_records(run: Run, output: Path) -> None:
     output.mkdir()
     existing = settings.output_dir() / "records"
     if existing != records.COMMITTED and existing.exists():  # `records.load` reads the committed ones anyway
-        shutil.copytree(existing, output / "records")
+        # what begins with a dot another batch is just writing
+        shutil.copytree(existing, output / "records", ignore=shutil.ignore_patterns(".*"))
         (output / record_path(run)).unlink(missing_ok=True)
 
 
@@ -248,8 +259,8 @@ def _publish(run: Run, folder: Path) -> str | None:
     target = settings.output_dir() / run.notebook / (run.run_id if run.changed else "")
     for path in sorted(path for path in figures.rglob("*") if path.is_file()):
         write_atomic(target / path.relative_to(figures), path.read_bytes())
-    shutil.copyfile(written, folder / "record.json")
-    write_atomic(settings.output_dir() / record_path(run), written.read_bytes())
+    for path in (folder / "record.json", settings.output_dir() / record_path(run)):
+        write_atomic(path, written.read_bytes())
     return None
 
 

@@ -12,12 +12,14 @@ import errno
 import fcntl
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rec_utils.errors import UserError
+from rec_utils.files import writing
 from rec_utils.knowledge.prompts import SYSTEM
 from rec_utils.knowledge.request import Request, Response
 
@@ -71,7 +73,8 @@ class Store:
         """Write answers, each as one whole line, and return how many were new.
 
         A row already there (its request answered by the same model, perhaps just now by another
-        process) is left as it is. On a full disk the file keeps its former content and `OSError` is raised.
+        process) is left as it is. `UserError` when the disk is full or read-only; the file then keeps its
+        former content.
         """
         if self.readonly:
             raise UserError(f"knowledge store {self.path} was opened for reading only")
@@ -89,10 +92,11 @@ class Store:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        if not self.readonly:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDONLY if self.readonly else os.O_RDWR | os.O_APPEND | os.O_CREAT
-        handle = os.open(self.path, flags, 0o666)
+        with writing(self.path):
+            if not self.readonly:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDONLY if self.readonly else os.O_RDWR | os.O_APPEND | os.O_CREAT
+            handle = os.open(self.path, flags, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_SH if self.readonly else fcntl.LOCK_EX)
             yield handle
@@ -100,13 +104,14 @@ class Store:
             os.close(handle)  # unlocks, too
 
     def _write(self, handle: int, content: bytes) -> None:
-        try:
-            if os.write(handle, content) < len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(handle)
-        except OSError as error:
-            os.ftruncate(handle, self._offset)
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        with writing(self.path):
+            try:
+                if os.write(handle, content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(handle)
+            except OSError:
+                os.ftruncate(handle, self._offset)
+                raise
 
     def _read_new(self, handle: int) -> None:
         with os.fdopen(os.dup(handle), "rb") as file:
@@ -118,6 +123,10 @@ class Store:
             if self.readonly:
                 line = self._lines + content.count(b"\n") + 1
                 raise UserError(f"{self.path} is cut off in the middle of line {line}; restore the file")
+            warnings.warn(
+                f"{self.path} ended within a line, as after a crash: it is cut off and will be asked again",
+                stacklevel=4,
+            )
             os.ftruncate(handle, self._offset + whole)
         for line in content[:whole].split(b"\n")[:-1]:
             self._lines += 1
@@ -129,7 +138,10 @@ class Store:
             response = _parse(json.loads(line))
         except (ValueError, KeyError, TypeError, UserError) as error:
             reason = f"has no field {error}" if isinstance(error, KeyError) else str(error)
-            raise UserError(f"line {self._lines} of {self.path} is not an answer: {reason}") from error
+            raise UserError(
+                f"line {self._lines} of {self.path} is not an answer: {reason}; restore the file, or"
+                " remove the line and its request will be asked again"
+            ) from error
         answers = self._rows.setdefault(response.key, {})
         if response.model in answers:
             raise UserError(

@@ -10,6 +10,7 @@ the next see the same numbers.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from safetensors.numpy import save
 
 from rec_utils import settings
 from rec_utils.errors import UserError
-from rec_utils.files import write_atomic
+from rec_utils.files import write_atomic, writing
 from rec_utils.knowledge.encoder import Encoder
 
 BUNDLED = settings.BUNDLED / "knowledge"
@@ -37,8 +38,8 @@ def encode(texts: Sequence[str], encoder: Encoder | None = None, progress: bool 
     cached = settings.data_dir() / "vectors" / encoder.fingerprint[:16]
     if not known.keys() >= set(keys):
         known = dict(known)
-        for path in sorted(cached.glob("*.safetensors")):
-            known |= load(path, encoder.fingerprint)
+        for path in sorted(cached.glob("[!.]*.safetensors")):  # with a dot begins what is being written
+            known |= _load_or_remove(path, encoder.fingerprint)
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
     if missing:
         fresh = encoder.encode(list(missing.values()), progress=progress).astype(np.float16)
@@ -73,6 +74,19 @@ def load(path: Path, fingerprint: str) -> dict[bytes, np.ndarray]:
     except SafetensorError as error:
         raise UserError(f"vector file {path} is damaged ({error}); delete it or fetch it again") from error
     return dict(zip(map(bytes, keys), vectors, strict=True))
+
+
+def _load_or_remove(path: Path, fingerprint: str) -> dict[bytes, np.ndarray]:
+    """`load` for a file of the cache, which goes if it is damaged: its texts are encoded again."""
+    try:
+        return load(path, fingerprint)
+    except FileNotFoundError:  # another process has just removed it
+        return {}
+    except UserError:
+        warnings.warn(f"vector file {path} is damaged: removed, its texts are encoded again", stacklevel=3)
+        with writing(path):
+            path.unlink(missing_ok=True)
+        return {}
 
 
 @cache

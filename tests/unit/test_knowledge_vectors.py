@@ -158,12 +158,23 @@ def test_no_texts_give_an_empty_table():
     assert vectors.encode([], Counting()).shape == (0, 384)
 
 
-def test_a_damaged_cache_is_named(data_dir):
-    vectors.encode(["new"], Counting())
+def test_a_damaged_cache_is_named_and_made_anew(data_dir):
+    encoder = Counting()
+    first = vectors.encode(["new"], encoder)
     (path,) = data_dir.rglob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-10])
+    with pytest.warns(UserWarning, match=rf"{path} is damaged: removed, its texts are encoded again"):
+        np.testing.assert_array_equal(vectors.encode(["new", "newer"], encoder)[:1], first)
+    assert encoder.asked == 3
+    vectors.encode(["new", "newer"], encoder)
+    assert encoder.asked == 3
+
+
+def test_a_damaged_shipped_file_is_named(tmp_path):
+    path = tmp_path / "shipped.safetensors"
+    path.write_bytes(b"half")
     with pytest.raises(UserError, match=rf"{path} is damaged"):
-        vectors.encode(["newer"], Counting())
+        vectors.load(path, "")
 
 
 def test_altered_weights_are_refused(tmp_path, monkeypatch):

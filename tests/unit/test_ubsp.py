@@ -311,7 +311,7 @@ def test_a_failed_save_leaves_the_last_one(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(files.os, "fsync", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(UserError, match="no space left while writing"):
         stream.save(path)
     assert path.read_text() == saved
     assert list(tmp_path.iterdir()) == [path]
