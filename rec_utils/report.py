@@ -182,6 +182,12 @@ def readme_blocks(records: list[Record], bench: Path) -> dict[str, str]:
                 body = markdown(table) if len(table) else "No run has been recorded yet."
                 title = f"{heading}, on {where} (profile <code>{profile}</code>): {len(table)}"
                 parts.append(f"<details><summary>{title}</summary>\n\n{body}\n\n</details>")
+    moved = scoreboard.headline_spread(records)
+    if len(moved):
+        for column in ("mean", "sd", "lowest", "highest"):
+            moved[column] = moved[column].map("{:.3g}".format)
+        title = f"How much the numbers of the claims move with the seed: {len(moved)}"
+        parts.append(f"<details><summary>{title}</summary>\n\n{markdown(moved)}\n\n</details>")
     return {
         "results": "\n\n".join(parts),
         "cost": markdown(cost_table(records)),

@@ -111,3 +111,12 @@ def spread(records: Iterable[Record], profile: str = "laptop") -> pd.DataFrame:
         if len(found) > 1
     ]
     return pd.DataFrame(rows, columns=["notebook", "number", "seeds", "mean", "sd", "lowest", "highest"])
+
+
+def headline_spread(records: Iterable[Record], profile: str = "laptop") -> pd.DataFrame:
+    """The rows of `spread` for the numbers that claims were tested by, called by the id of their claim."""
+    records = list(records)
+    keys = ["notebook", "number"]
+    board = claims(records).rename(columns={"claim": "number"})
+    tested = board.loc[board["profile"] == profile, keys] if len(board) else pd.DataFrame(columns=keys)
+    return spread(records, profile).merge(tested, on=keys)

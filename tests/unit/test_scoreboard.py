@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rec_utils import plots, records, scoreboard
+from rec_utils import plots, records, report, scoreboard
 from rec_utils.claims import STATUSES, check, load_card
 from rec_utils.stats import Interval
 
@@ -70,6 +70,24 @@ def test_the_spread_is_over_seeds_alone(record):
     assert table.loc["gain", "sd"] == pytest.approx(np.sqrt(2))
     assert table.loc["cost", "sd"] == 0
     assert scoreboard.spread([record]).empty
+    assert scoreboard.headline_spread([record]).empty and scoreboard.headline_spread([]).empty
+
+
+def test_the_spread_of_headlines_is_that_of_the_numbers_of_claims(record):
+    claim = record.verdicts[0].claim
+    runs = [
+        dataclasses.replace(
+            record,
+            run_id=f"laptop-SEED={seed}" if seed else "laptop",
+            metrics={claim: interval(1.0 + seed), "cost": 2.0},
+            parameters=record.parameters | {"SEED": seed},
+        )
+        for seed in range(3)
+    ]
+    table = scoreboard.headline_spread(runs)
+    assert table[["number", "seeds", "mean", "sd"]].to_numpy().tolist() == [[claim, 3, 2.0, 1.0]]
+    results = report.readme_blocks(runs, report.COMMITTED.parent / "bench")["results"]
+    assert f"| {record.notebook} | {claim} | 3 | 2 | 1 | 1 | 3 |" in results
 
 
 def test_each_claim_is_a_point_of_the_figure(record):
