@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from papermill.translators import PythonTranslator
 from tiny_ratings import random_dataset
 
-from rec_utils import diagrams, formats, plots, records, report
+from rec_utils import diagrams, display, formats, plots, records, report
 from rec_utils.cards import card_ids, load_card
 from rec_utils.errors import UserError
 from rec_utils.knowledge import movies
@@ -243,6 +243,19 @@ def test_names_in_drawings_are_no_formulas():
         ):
             fig.canvas.draw()
             plt.close(fig)
+
+
+@MANY
+@given(text=HOSTILE)
+def test_a_message_of_a_run_does_not_steer_the_terminal(text):
+    with pytest.MonkeyPatch.context() as patch:
+        said = []
+        patch.setattr("rec_utils.display.tqdm.write", lambda line, file: said.append(line))
+        display.Display._say(text)
+    said += display.format_table([("a", text)], ("run", "detail")).split("\n")
+    assert len(said) == 4 and not any(
+        "\x00" <= char < " " or "\x7f" <= char < "\xa0" for char in "".join(said)
+    )
 
 
 # Parameters
