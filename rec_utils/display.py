@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
 
+from rec_utils.errors import CONTROL
 from rec_utils.plans import Run
 from rec_utils.runs import State
-
-#: What steers a terminal; a message may repeat it from a file.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _FORM = "{desc} |{bar:20}| {n_fmt}/{total_fmt} [{elapsed}]{postfix}"
 
@@ -69,12 +66,12 @@ class Display:
 
     @staticmethod
     def _say(text: str) -> None:
-        tqdm.write(_CONTROL.sub("?", text), file=sys.stderr)
+        tqdm.write(CONTROL.sub("?", text), file=sys.stderr)
 
 
 def format_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """Rows of text as a table with aligned columns."""
-    rows = [[_CONTROL.sub("?", cell) for cell in row] for row in rows]
+    rows = [[CONTROL.sub("?", cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [header, ["-" * width for width in widths], *rows]
     padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)

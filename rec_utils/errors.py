@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+#: What steers a terminal; a message may repeat it from a file or its name.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class UserError(Exception):
@@ -42,11 +46,11 @@ def run_cli(main: Callable[[], int | None]) -> int:
     try:
         return main() or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {CONTROL.sub('?', str(error))}", file=sys.stderr)
     except BrokenPipeError:
         return 141
     except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        print(f"error: {CONTROL.sub('?', describe_os_error(error))}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; run the same command again to go on.", file=sys.stderr)
         return 130

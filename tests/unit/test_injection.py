@@ -21,7 +21,7 @@ from tiny_ratings import random_dataset
 
 from rec_utils import diagrams, display, formats, plots, records, report
 from rec_utils.cards import card_ids, load_card
-from rec_utils.errors import UserError
+from rec_utils.errors import UserError, run_cli
 from rec_utils.knowledge import movies
 from rec_utils.knowledge.request import Request, Response
 from rec_utils.parameters import Parameter, parse_values
@@ -256,6 +256,19 @@ def test_a_message_of_a_run_does_not_steer_the_terminal(text):
     assert len(said) == 4 and not any(
         "\x00" <= char < " " or "\x7f" <= char < "\xa0" for char in "".join(said)
     )
+
+
+def test_an_error_does_not_steer_the_terminal(capsys):
+    def fail() -> None:
+        raise UserError("no file \x1b]0;title\x07\x1b[2J.csv")
+
+    def missing() -> None:
+        open("\x1b[2J/missing")
+
+    for main in (fail, missing):
+        assert run_cli(main) == 2
+        said = capsys.readouterr().err
+        assert said.endswith("\n") and said[:-1].isprintable() and "?[2J" in said
 
 
 # Parameters
