@@ -2,7 +2,7 @@
 
 import ast
 from html.parser import HTMLParser
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import matplotlib
 
@@ -263,7 +263,7 @@ def test_an_error_does_not_steer_the_terminal(capsys):
         raise UserError("no file \x1b]0;title\x07\x1b[2J.csv")
 
     def missing() -> None:
-        open("\x1b[2J/missing")
+        Path("\x1b[2J/missing").read_text()
 
     for main in (fail, missing):
         assert run_cli(main) == 2
