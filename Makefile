@@ -36,7 +36,7 @@ lab: setup  ## open JupyterLab
 class: setup  ## copies of the tutorials without answers, in class/
 	$(PY) -m rec_utils.class_copies $(ONLY)
 
-bench: setup  ## race other libraries, measure streams, raw data and grids, write README's report (an hour and a half)
+bench: setup  ## race other libraries, measure streams, raw data and grids, write README's report (over an hour)
 	$(PY) -m tests.bench.training --record training
 	$(PY) -m tests.bench.diffusion --record diffusion
 	$(PY) -m tests.bench.decoding --record decoding

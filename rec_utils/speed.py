@@ -217,31 +217,61 @@ def block(folder: Path) -> str:
 
 
 def about(record: Mapping[str, Any]) -> str:
-    """When, on what and against what a record was made."""
+    """When and on what a record was made, and what else is to be known."""
     hardware = record["hardware"]
     threads = f"{hardware['threads']} thread{'s' if hardware['threads'] > 1 else ''}"
-    text = f"{record['finished'][:10]}, {hardware['cpu']}, {hardware['cores']} cores, {threads}"
-    if record["benchmark"] == "training":
-        races = record["results"]
-        text += f"; {record['samples']:,} samples, {record['repeats']} rounds; processor's time"
-        by_clock = [goal["by the clock"] / goal["ratio"] for race in races for goal in race["goals"]]
-        text += f", by the clock the ratios are {min(by_clock):.2f} to {max(by_clock):.2f} times these"
-        software = {c["software"] for race in races for name, c in race["contenders"].items()}
-        text += "; " + ", ".join(sorted({part for one in software for part in one.split(", ")}))
-        for race in races:
-            for name, reason in race["skipped"].items():
-                skipped = f"; {NAMES[name]} is skipped for {race['model']}: {reason}"
-                text += "" if skipped in text else skipped
-    elif record["benchmark"] == "diffusion":
-        text += f"; {record['repeats']} rounds; processor's time; {record['results']['recbole']['software']}"
-    elif record["benchmark"] == "decoding":
-        race = record["race"]
-        text += (
-            f"; {race['prompts']} prompts, {race['repeats']} rounds, a model of {race['parameters']:,}"
-            f" parameters; least and greatest over prompts; {race['texts as generate']} of {race['prompts']}"
-            f" texts are those of generate; transformers {record['versions']['transformers']}"
-        )
-    return text + "."
+    made = f"{record['finished'][:10]}, {hardware['cpu']}, {hardware['cores']} cores, {threads}"
+    return "; ".join([made, *REMARKS.get(record["benchmark"], lambda _: [])(record)]) + "."
+
+
+def on_training(record: Mapping[str, Any]) -> list[str]:
+    """Size of the races, how the clock differs, the peers' sizes and versions, and who is skipped."""
+    races = record["results"]
+    clock = [goal["by the clock"] / goal["ratio"] for race in races for goal in race["goals"]]
+    sizes = [
+        contender["parameters"] / race["contenders"]["loop"]["parameters"]
+        for race in races
+        for name, contender in race["contenders"].items()
+        if name in PEERS
+    ]
+    versions = {
+        part
+        for race in races
+        for contender in race["contenders"].values()
+        for part in contender["software"].split(", ")
+    }
+    skipped = [
+        f"{NAMES[name]} is skipped for {race['model']}: {reason}"
+        for race in races
+        for name, reason in race["skipped"].items()
+    ]
+    return [
+        f"{record['samples']:,} samples, {record['repeats']} rounds",
+        f"processor's time, by the clock the ratios are {min(clock):.2f} to {max(clock):.2f} times these",
+        *([f"peers have {min(sizes):.2f} to {max(sizes):.2f} times our parameters"] if sizes else []),
+        ", ".join(sorted(versions)),
+        *dict.fromkeys(skipped),
+    ]
+
+
+def on_diffusion(record: Mapping[str, Any]) -> list[str]:
+    """Rounds and versions."""
+    peer = record["results"].get("recbole", {"software": "without RecBole"})
+    return [f"{record['repeats']} rounds", "processor's time", peer["software"]]
+
+
+def on_decoding(record: Mapping[str, Any]) -> list[str]:
+    """Size of the race, and whether all wrote the same."""
+    race = record["race"]
+    return [
+        f"{race['prompts']} prompts, {race['repeats']} rounds, least and greatest over prompts",
+        f"a model of {race['parameters']:,} parameters",
+        f"{race['texts as generate']} of {race['prompts']} texts are those of generate",
+        f"transformers {record['versions']['transformers']}",
+    ]
+
+
+REMARKS = {"training": on_training, "diffusion": on_diffusion, "decoding": on_decoding}
 
 
 def draw(folder: Path) -> None:
