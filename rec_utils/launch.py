@@ -223,15 +223,14 @@ def _only_launch(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with (folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another launch is at work in --folder {folder}") from None
+        except OSError:  # a file system without locks
+            pass
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -241,7 +240,7 @@ def _lost_process_told(folder: Path) -> Iterator[None]:
     Two processes speak, since one of them may be the dead one.
     """
     on = f"what was finished is kept in {folder}, and the same command goes on from there"
-    speaks = _processes() > 1 and _rank() < 2
+    speaks = _rank() < 2
 
     def ended(*_: Any) -> None:
         if speaks:

@@ -157,6 +157,21 @@ class Counting:
             yield group
 
 
+def test_processes_of_a_launch_wait_for_each_other_also_with_nothing_to_answer(tmp_path, lm):
+    """One process may see in the store what another one has just answered, and waits for it all the same."""
+    backend, store, asked = (
+        Counting(HuggingFaceBackend(lm, name="tiny")),
+        Store(tmp_path / "s.jsonl"),
+        requests(3),
+    )
+    expected = generate(asked, store, backend, progress=False)
+    called = []
+    backend.answer = lambda pending: iter(called.append(pending) or [])
+    assert generate(asked, store, backend, progress=False) == expected and called == []
+    backend.n_processes = 2
+    assert generate(asked, store, backend, progress=False) == expected and called == [[]]
+
+
 CHILD = """
 import sys
 sys.path.insert(0, sys.argv[3])
@@ -175,6 +190,7 @@ def rows(path):
     return [json.loads(line)["prompt"] for line in path.read_bytes().split(b"\n")[:-1]]
 
 
+@pytest.mark.fault("SIGKILL", "knowledge")
 def test_a_killed_run_goes_on_where_it_was(tmp_path, folder, lm):
     path = tmp_path / "s.jsonl"
     path.touch()
@@ -198,6 +214,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, folder, lm):
     assert [response.text for response in responses] == texts(backend, asked)
 
 
+@pytest.mark.fault("two processes", "knowledge")
 def test_processes_of_a_launch_share_the_requests(tmp_path, folder):
     """Two processes, one store: each request is answered once, and both return all answers."""
     script, path = tmp_path / "share.py", tmp_path / "s.jsonl"

@@ -265,6 +265,13 @@ def test_an_empty_set_and_a_loss_that_is_not_finite_are_errors(split):
         fit(Net(train.n_ids), train, valid, TrainConfig(lr=1e30), progress=False)
 
 
+def test_validation_scores_that_are_no_numbers_choose_no_epoch(split):
+    train, valid = split
+    by_auc = Objective(binary_cross_entropy_with_logits, lambda label, p: {"auc": np.nan}, True)
+    with pytest.raises(UserError, match="No epoch has a validation score that is a number"):
+        fit(Net(train.n_ids), train, valid, TrainConfig(max_epochs=2), False, by_auc)
+
+
 def train_one(split, seed, lr=1e-3):
     model = Net(split[0].n_ids, dropout=0.1, seed=seed)
     result = fit(model, *split, TrainConfig(lr=lr, max_epochs=2, seed=seed), progress=False)
