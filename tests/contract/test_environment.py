@@ -132,7 +132,8 @@ def test_no_other_file_states_a_version_of_a_package():
 def test_what_is_imported_is_declared_and_what_is_declared_is_used():
     folders = ("rec_utils/", "data_prep/", "tests/", "notebooks/")
     sources = [path for path in tracked_files() if path.startswith(folders) and path.endswith(".py")]
-    beside = {path.stem for path in (ROOT / "tests" / "unit").glob("*.py")}  # helpers that tests import
+    # helpers that tests import from their own folder
+    beside = {path.stem for folder in ("unit", "contract") for path in (ROOT / "tests" / folder).glob("*.py")}
     own = {"rec_utils", "data_prep", "tests"} | beside | OPTIONAL | sys.stdlib_module_names
     owners = packages_distributions()
     undeclared, used = [], set()
