@@ -617,7 +617,7 @@ report.verdict_table(verdicts, numbers=False)
 # LM is chosen on validation samples; the paper's threshold was not found.
 #
 # **The paper's scale.** `PROFILE = "paper"` takes MovieLens-1M, and `LM` a Hugging Face name such as `meta-llama/Llama-2-7b-chat-hf`, which learns by LoRA with the values of ReLLa.
-# On several GPUs, `accelerate launch` runs a script that calls `corella.train_variants`, as a test does with two processes on a CPU.
+# On several GPUs, `accelerate launch -m rec_utils.launch corella` trains the same table and goes on after a stop, see the README.
 #
 # ## Explore
 #
