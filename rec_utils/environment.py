@@ -130,7 +130,7 @@ def _fingerprint() -> str:
 
 
 def _read(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def _lock(log: IO[str]) -> None:

@@ -30,7 +30,7 @@ FOLDERS = {
     "data_prep": {".py", ".yaml"},
     "rec_utils": {".py", ".yaml"},
     "figures": {".png", ".svg", ".csv", ".json"},
-    "tests": {".py"},
+    "tests": {".py", ".md"},
     ".ci": {""},
     ".github": {".yml"},
 }

@@ -15,6 +15,7 @@ def kernels(workspace) -> list[int]:
     return [int(line.split()[1]) for line in workspace.journal]
 
 
+@pytest.mark.fault("SIGKILL", "grid", "A run whose worker died goes to another worker.")
 def test_a_killed_worker_does_not_end_the_batch_and_a_failing_run_is_not_repeated(workspace, grid):
     workspace.write(
         "tiny",
@@ -56,6 +57,7 @@ def test_a_killed_worker_does_not_end_the_batch_and_a_failing_run_is_not_repeate
         )
 
 
+@pytest.mark.fault("SIGKILL", "grid")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_a_batch_that_was_stopped_goes_on_and_leaves_no_kernel(workspace, grid, stop):
     workspace.write("a_quick", TELL)

@@ -65,6 +65,7 @@ def queue(tmp_path, monkeypatch) -> Path:
     return folder
 
 
+@pytest.mark.fault("SIGKILL", "grid", "A lost job of SLURM is replaced.")
 def test_a_slurm_job_that_is_lost_is_replaced_and_all_end_with_the_batch(workspace, queue):
     workspace.write(
         "tiny",
@@ -140,6 +141,7 @@ def test_another_place_is_wrong_usage(workspace, address, capsys):
     assert f"{address!r} is not local, slurm or tcp://HOST:PORT" in capsys.readouterr().err
 
 
+@pytest.mark.fault("no network", "grid", "It names the scheduler that does not answer; nothing has begun.")
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
 def test_a_scheduler_that_does_not_answer_is_named(workspace, host):
     workspace.write("tiny", "note('a kernel has started')")

@@ -15,6 +15,11 @@ from rec_utils.scheduler import run_batch
 from tests.gates.processes import TELL, WAIT, end, is_alive, start, wait_until
 
 
+@pytest.mark.fault(
+    "two processes",
+    "grid",
+    "Each client gets its own runs; a second one on one batch is told.",
+)
 def test_two_clients_share_a_scheduler_and_each_gets_its_own(workspace, grid):
     workspace.write("tiny", TELL, WAIT)
     grid.worker(), grid.worker()
@@ -41,6 +46,7 @@ def test_a_gpu_is_waited_for(workspace, grid):
     assert able.pid in json.loads(workspace.journal[0])
 
 
+@pytest.mark.fault("SIGKILL", "grid", "A run that kills its workers is given up and told.")
 def test_a_run_that_kills_its_workers_is_given_up(workspace, grid):
     kill = "import psutil, signal\nnote(SEED)\npsutil.Process().parents()[1].kill()\nsignal.pause()"
     workspace.write("deadly", kill)
@@ -62,6 +68,7 @@ def test_a_worker_with_other_code_is_refused(workspace, grid, monkeypatch):
     assert not workspace.journal
 
 
+@pytest.mark.fault("no network", "grid", "A scheduler that is gone ends the batch; finished runs stay.")
 def test_a_scheduler_that_is_lost_ends_the_batch_in_a_sentence(workspace, grid):
     workspace.write("tiny", TELL, WAIT)
     grid.worker()

@@ -146,6 +146,7 @@ def start_until_second(workspace):
     return process, int(workspace.journal[1].split()[1])
 
 
+@pytest.mark.fault("SIGKILL", "batch")
 def test_after_sigkill_only_the_unfinished_is_repeated(two_notebooks):
     workspace = two_notebooks
     process, kernel = start_until_second(workspace)

@@ -24,6 +24,7 @@ def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())["metrics"]
 
 
+@pytest.mark.fault("SIGKILL", "train", "A launch goes on from its last checkpoint.")
 def test_the_same_command_goes_on_and_ends_as_one_process_that_was_never_stopped(tmp_path):
     whole, cut = (tmp_path / name for name in ("whole", "cut"))
     launch = start(*MODULE, *CORELLA, "--folder", cut)

@@ -292,6 +292,7 @@ def test_results_of_other_parameters_leave_the_default_ones_alone(workspace, ker
     assert json.loads(published["records/tiny/laptop.json"])["cell_seconds"] == [0.5, 0.5, 0.5]
 
 
+@pytest.mark.fault("damaged file", "batch", "It tries the run again whose notebook wrote no sound record.")
 @pytest.mark.parametrize("fault", ["error in a cell", "damaged record"])
 def test_a_failed_run_leaves_earlier_results_intact_and_is_tried_again(workspace, kernels, fault):
     workspace.write("tiny")
@@ -315,6 +316,7 @@ def test_a_failed_run_leaves_earlier_results_intact_and_is_tried_again(workspace
     assert outputs(workspace) != before
 
 
+@pytest.mark.fault("full disk", "batch")
 def test_a_full_disk_stops_the_batch_and_leaves_earlier_results_intact(workspace, kernels, monkeypatch):
     def full(path, _):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -332,6 +334,7 @@ def test_a_full_disk_stops_the_batch_and_leaves_earlier_results_intact(workspace
     assert kernels.executed[2:] == ["laptop"], "the second run would meet a full disk too"
 
 
+@pytest.mark.fault("two processes", "batch")
 def test_a_batch_runs_once_at_a_time(workspace, kernels):
     workspace.write("tiny")
     plan = plan_of(workspace)

@@ -56,7 +56,11 @@ class Project:
 
     def environ(self, **settings: str) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
-        offline = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.packages)}
+        offline = {
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": self.packages.as_uri(),
+        }
         return clean | offline | settings
 
     def start(self) -> subprocess.Popen:
@@ -188,6 +192,7 @@ def test_the_active_environment_can_be_completed(finished):
     assert finished.installed() == finished.pinned
 
 
+@pytest.mark.fault("no network", "environment", "It says so; an environment that is whole is used as it is.")
 def test_an_environment_in_the_right_state_needs_no_registry(finished):
     finished.stamp.unlink()
     assert finished.set_up(PIP_FIND_LINKS="").returncode == 0
@@ -203,6 +208,7 @@ def test_a_project_installed_from_elsewhere_is_a_difference(finished, monkeypatc
 # What can go wrong
 
 
+@pytest.mark.fault("no network", "environment")
 def test_no_network_is_one_sentence_and_harms_nothing(finished):
     pinned = finished.pinned
     finished.pin(finished.other)
@@ -239,6 +245,8 @@ def test_a_registry_without_the_package_is_one_sentence(finished):
     assert finished.set_up().returncode == 0
 
 
+@pytest.mark.fault("SIGKILL", "environment", "It waits for a pip that is left, and begins anew.")
+@pytest.mark.fault("two processes", "environment", "The second waits for the first.")
 def test_a_killed_set_up_is_waited_for_and_redone(finished):
     finished.pin(finished.other)
     litter = finished.venv / "litter"
@@ -283,6 +291,7 @@ def test_only_a_virtual_environment_is_ever_emptied(is_one, tmp_path, monkeypatc
     assert ("--clear" in (tmp_path / "said").read_text()) == is_one
 
 
+@pytest.mark.fault("full disk", "environment", "It says before it begins how much room it needs.")
 def test_a_full_disk_is_found_beforehand(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=900_000_000)
     monkeypatch.setattr(environment.shutil, "disk_usage", lambda folder: usage)
@@ -291,6 +300,8 @@ def test_a_full_disk_is_found_beforehand(tmp_path, monkeypatch):
     assert not (tmp_path / "venv").exists()
 
 
+@pytest.mark.fault("full disk", "environment", "It says that the disk filled up, and begins anew.")
+@pytest.mark.fault("read-only folder", "environment", "It says what it may not write; then it goes on.")
 @pytest.mark.parametrize(
     ("log", "sentence"),
     [
@@ -323,9 +334,45 @@ def test_each_failure_of_pip_has_its_sentence(log, sentence, tmp_path, monkeypat
     assert sentence in environment._diagnosis(tmp_path)
 
 
+@pytest.mark.fault("full disk", "environment")
 def test_a_log_cut_off_by_the_full_disk_does_not_mislead(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "LOG", tmp_path / "setup.log")
     environment.LOG.write_text("ERROR: No matching")
     usage = shutil.disk_usage(tmp_path)._replace(free=4096)
     monkeypatch.setattr(environment.shutil, "disk_usage", lambda folder: usage)
     assert "disk is full" in environment._diagnosis(tmp_path)
+
+
+@pytest.mark.fault(
+    "damaged file", "environment", "It looks at the packages themselves, and installs what differs."
+)
+def test_a_damaged_stamp_is_looked_behind(finished):
+    finished.stamp.write_bytes(b"\xff half")
+    assert finished.set_up(PIP_FIND_LINKS="").returncode == 0
+    assert b"half" not in finished.stamp.read_bytes() and finished.installed() == finished.pinned
+
+
+@pytest.mark.fault("non-ASCII path", "environment", "It makes the environment as elsewhere.")
+@pytest.mark.fault("very long path", "environment", "It makes the environment as elsewhere.")
+def test_the_project_may_lie_in_any_folder(tmp_path):
+    project = Project(tmp_path / "Отчёт 数据 é ’quote’ [1]" / "/".join(["x" * 60] * 4))
+    result = project.set_up()
+    assert result.returncode == 0, result.stderr
+    assert project.installed() == "1.0"
+    assert (project.set_up().stderr, project.stamp.exists()) == ("", True)
+
+
+@pytest.mark.fault("read-only folder", "environment")
+def test_a_read_only_folder_is_one_sentence(tmp_path):
+    from tests.unit.fault_stages import Disk  # loads much that no other test here needs
+
+    try:
+        disk = Disk(tmp_path / "disk")
+    except OSError as error:
+        pytest.skip(f"no file system in memory can be mounted here: {error}")
+    try:
+        project = Project(disk.folder / "project")
+        disk.remount("ro")
+        assert_one_sentence(project.set_up(), "No permission for ", ".runs", "make setup: VENV")
+    finally:
+        disk.unmount()

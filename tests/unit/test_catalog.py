@@ -31,6 +31,7 @@ def bundled(tmp_path):
     return entry, tmp_path / "bundled"
 
 
+@pytest.mark.fault("damaged file", "build", "It names the shipped file that was altered.")
 def test_truncated_altered_missing_and_stray_bundled_files_are_named(bundled):
     entry, root = bundled
     path = root / "movietweetings/ratings.dat"

@@ -194,6 +194,7 @@ def test_other_samples_models_and_weights_are_told_apart(split, path):
 # The file
 
 
+@pytest.mark.fault("damaged file", "train", "It names the checkpoint that is damaged, and leaves it.")
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "garbage", "pickle", "json"])
 def test_a_damaged_checkpoint_is_named_and_stays(split, path, damage):
     train(split, path, stop_in=2)
@@ -227,6 +228,7 @@ def test_a_checkpoint_of_another_format_is_refused(split, path, monkeypatch):
         train(split, path)
 
 
+@pytest.mark.fault("full disk", "train", "It goes on from the last checkpoint that was written whole.")
 def test_a_write_that_fails_leaves_the_last_checkpoint(split, path, monkeypatch):
     """On a full disk; and what a killed process had written is cleared away by the next one."""
     expected = train(split)
@@ -252,6 +254,7 @@ def test_a_write_that_fails_leaves_the_last_checkpoint(split, path, monkeypatch)
     assert [p.name for p in path.parent.iterdir()] == ["stage.pt"]
 
 
+@pytest.mark.fault("read-only folder", "train", "It says at once that no checkpoint can be written.")
 def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(split, tmp_path):
     (tmp_path / "file").touch()
     model = Net(split[0].n_ids)

@@ -81,6 +81,7 @@ def test_tables_have_the_stated_types(name, data_home):
     assert dataset.items["imdb"].str.fullmatch(r"\d{7,}").all()
 
 
+@pytest.mark.fault("damaged file", "build", "It names the table and the command that builds it anew.")
 def test_altered_tables_are_refused(data_home):
     load("movietweetings")
     path = data_home / "movietweetings/interactions.parquet"
@@ -98,6 +99,7 @@ def test_unknown_and_unbuilt_data_sets_are_named(data_home):
         load("ml-1m")
 
 
+@pytest.mark.fault("two processes", "build")
 def test_many_processes_may_load_first_at_once_without_torch(data_home):
     code = "import sys; from rec_utils.data import load; print(len(load('ml-latest-small').interactions)); "
     code += "assert 'torch' not in sys.modules"

@@ -268,6 +268,7 @@ def test_a_second_build_does_nothing_until_the_raw_files_or_the_tables_change(tm
     assert changed.tables["interactions.parquet"] == built.tables["interactions.parquet"]
 
 
+@pytest.mark.fault("damaged file", "build", "It names the archive and the file inside it that is damaged.")
 def test_archives_cannot_write_outside_and_damage_is_found(tmp_path):
     files = raw_files("ml-25m")
     evil = write_zip(tmp_path / "evil.zip", {f"../../{name}": content for name, content in files.items()})
@@ -322,6 +323,7 @@ raise SystemExit(run_cli(lambda: print(build.build(catalog.entry("ml-latest-smal
 """
 
 
+@pytest.mark.fault("SIGKILL", "build")
 def test_a_killed_build_leaves_the_old_one_and_the_next_one_cleans_up(tmp_path, data_home):
     before, _ = build(catalog.entry("ml-latest-small"))
     kill = "build.follow = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
@@ -334,12 +336,14 @@ def test_a_killed_build_leaves_the_old_one_and_the_next_one_cleans_up(tmp_path, 
     assert Built.read("ml-latest-small").builder == 2
 
 
+@pytest.mark.fault("SIGKILL", "build", "Killed between two renames, it gives the earlier data set back.")
 def test_killed_between_the_two_renames_the_old_build_comes_back(data_home):
     built, _ = build(catalog.entry("ml-latest-small"))
     built.folder.rename(data_home / ".ml-latest-small.old")
     assert build(catalog.entry("ml-latest-small")) == (built, False)
 
 
+@pytest.mark.fault("full disk", "build")
 def test_a_full_disk_is_one_sentence_and_the_old_build_stays(tmp_path, data_home):
     before, _ = build(catalog.entry("ml-latest-small"))
     full = "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))"

@@ -65,6 +65,7 @@ def test_fetch_downloads_once(server, entry, folder):
         download.fetch(entry)
 
 
+@pytest.mark.fault("no network", "fetch")
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_stopped_fetch_goes_on_where_it_stopped(ranges, server, entry, folder):
     server.cut = 40_000
@@ -82,6 +83,7 @@ def test_a_server_that_could_compress_is_asked_for_the_plain_bytes(server, entry
     assert download.fetch(entry).read_bytes() == server.content
 
 
+@pytest.mark.fault("damaged file", "fetch", "It discards what arrived and says to fetch it again.")
 def test_another_file_than_the_catalogs_is_discarded(server, entry, folder):
     server.content = server.content[:-1] + b"!"
     with pytest.raises(UserError, match=r"was altered.*discarded"):
@@ -89,6 +91,7 @@ def test_another_file_than_the_catalogs_is_discarded(server, entry, folder):
     assert not list(folder.glob("ml-1m.zip*"))
 
 
+@pytest.mark.fault("no network", "fetch")
 def test_without_network_fetch_ends_in_one_sentence(entry, folder):
     archive = entry.archive.model_copy(update={"url": "http://127.0.0.1:9/ml-1m.zip"})
     with pytest.raises(UserError, match=r"127.0.0.1:9/ml-1m.zip could not be fetched .*--from DIR") as caught:

@@ -6,11 +6,14 @@ import errno
 import os
 import re
 import warnings
+from contextlib import asynccontextmanager
 
 import pytest
 
+from rec_utils import batch, cluster, scheduler
 from rec_utils.errors import UserError, run_cli
 from rec_utils.files import atomic_path
+from rec_utils.plans import make_plan
 from tests.unit.fault_stages import Disk, in_child, no_file_may_grow
 
 
@@ -193,3 +196,26 @@ def test_a_name_may_be_as_long_as_the_system_takes(tmp_path):
     with pytest.raises(UserError, match="The system takes no path as long as"), atomic_path(longer):
         pass
     assert list(tmp_path.iterdir()) == [longest]
+
+
+class FullWorker:
+    """Stands in for dask's client: a worker there has no room for what it is sent."""
+
+    def subscribe_topic(self, *_):
+        pass
+
+    async def submit(self, *_, **__):
+        raise UserError("The disk is full while writing /tmp/tiny.ipynb")
+
+
+@pytest.mark.fault("full disk", "grid", "The run whose worker had no room has failed; it is tried again.")
+def test_a_workers_full_disk_is_a_failure_of_its_run(workspace, capsys):
+    @asynccontextmanager
+    async def place(_):
+        yield [cluster._Grid(FullWorker(), gpu=False).perform]
+
+    workspace.write("tiny")
+    plan = make_plan(workspace.notebooks, ["tiny"], "laptop", ["SEED=0,1"])
+    states = scheduler.run_batch(plan, place=place)
+    assert [state.status for state in states.values()] == ["failed"] * 2
+    assert "its worker could not run it: The disk is full" in batch.status_table(plan)

@@ -74,6 +74,7 @@ generate(requests(), Store(sys.argv[4]), backend, progress=False)
 """
 
 
+@pytest.mark.fault("SIGKILL", "knowledge")
 def test_a_killed_run_goes_on_and_agrees_with_the_model_run_here(served, tmp_path):
     url, model = served
     path = tmp_path / "s.jsonl"

@@ -64,6 +64,7 @@ def test_a_passing_failure_is_tried_again(fault):
     assert len(server.bodies) == 3
 
 
+@pytest.mark.fault("no network", "knowledge", "It names the server; what was answered is kept.")
 @pytest.mark.parametrize(
     ("fault", "attempts", "message"),
     [
@@ -105,6 +106,7 @@ def test_requests_under_way_when_another_fails_are_kept(tmp_path):
     assert [row.request.prompt for row in store] == ["slow"]
 
 
+@pytest.mark.fault("no network", "knowledge")
 def test_a_refused_connection_is_named():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -160,6 +162,7 @@ generate(requests, Store(sys.argv[1]), ServerBackend(sys.argv[2], "m", concurren
 """
 
 
+@pytest.mark.fault("SIGKILL", "knowledge")
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
     path = tmp_path / "s.jsonl"
     path.touch()

@@ -76,6 +76,7 @@ def test_two_models_share_a_file_but_are_not_mixed(path):
         store.get(response(0).request)
 
 
+@pytest.mark.fault("damaged file", "knowledge")
 def test_every_torn_end_is_repaired_without_losing_a_whole_line(path):
     Store(path).append([response(0), response(1)])
     kept = len(path.read_bytes())
@@ -91,6 +92,7 @@ def test_every_torn_end_is_repaired_without_losing_a_whole_line(path):
         assert path.read_bytes() == whole
 
 
+@pytest.mark.fault("damaged file", "knowledge")
 def test_a_truncated_file_that_is_only_read_is_an_error_and_stays(path):
     Store(path).append([response(0), response(1)])
     torn = path.read_bytes()[:-5]
@@ -100,6 +102,7 @@ def test_a_truncated_file_that_is_only_read_is_an_error_and_stays(path):
     assert path.read_bytes() == torn
 
 
+@pytest.mark.fault("damaged file", "knowledge")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -121,6 +124,7 @@ def test_an_altered_line_is_named(path, change, message):
         Store(path)
 
 
+@pytest.mark.fault("damaged file", "knowledge")
 def test_half_json_and_a_repeated_line_are_named(path):
     Store(path).append([response(0)])
     line = path.read_text()
@@ -153,6 +157,7 @@ for number in range(80):
 """
 
 
+@pytest.mark.fault("two processes", "knowledge")
 def test_processes_append_to_one_file_at_the_same_time(path, tmp_path):
     """Four processes start together and have the same answers: each is written once, whole."""
     ready = tmp_path / "ready"
@@ -190,6 +195,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.fault("full disk", "knowledge")
 @pytest.mark.parametrize("limit", [1000, 1])
 def test_a_full_disk_leaves_whole_lines_and_names_the_file(path, limit):
     """The file size limit cuts the write short (1000) or refuses it (1), as a full disk does."""

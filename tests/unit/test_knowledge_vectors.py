@@ -158,6 +158,7 @@ def test_no_texts_give_an_empty_table():
     assert vectors.encode([], Counting()).shape == (0, 384)
 
 
+@pytest.mark.fault("damaged file", "vectors")
 def test_a_damaged_cache_is_named_and_made_anew(data_dir):
     encoder = Counting()
     first = vectors.encode(["new"], encoder)
@@ -177,6 +178,7 @@ def test_a_damaged_shipped_file_is_named(tmp_path):
         vectors.load(path, "")
 
 
+@pytest.mark.fault("damaged file", "vectors", "It refuses an encoder with other weights.")
 def test_altered_weights_are_refused(tmp_path, monkeypatch):
     folder = tmp_path / encoder_module.MINILM_PACKAGE / "model"
     folder.mkdir(parents=True)

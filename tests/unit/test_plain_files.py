@@ -122,6 +122,7 @@ def test_a_faulty_file_stops_the_build_and_an_earlier_one_stays(entry, original,
     assert set(data.files("toy")) == set(CONTENT)
 
 
+@pytest.mark.fault("damaged file", "build")
 def test_files_that_are_not_built_or_altered_name_the_commands(entry, original):
     with pytest.raises(
         UserError, match=r"data_prep fetch toy` and `.* build toy`; or, .* build toy --from DIR`"

@@ -161,6 +161,7 @@ build.build(catalog.entry("amazon-books"), Path({folder!r}))
 """
 
 
+@pytest.mark.fault("SIGKILL", "build")
 def test_a_killed_build_starts_anew_and_leaves_nothing_behind(tmp_path, data_home):
     folder = amazon(tmp_path / "raw")
     code = KILLED.format(folder=str(folder))

@@ -112,6 +112,7 @@ def test_nothing_in_a_record_names_the_machine_or_its_user(folder, tmp_path):
     assert "my texts.klg" in text and "http://host/v1" in text
 
 
+@pytest.mark.fault("full disk", "record")
 def test_a_full_disk_leaves_the_earlier_record_and_says_so(folder, monkeypatch):
     path = finished()
     before = path.read_bytes()
@@ -129,6 +130,7 @@ def test_a_full_disk_leaves_the_earlier_record_and_says_so(folder, monkeypatch):
     assert [file.name for file in path.parent.iterdir()] == ["laptop.json"]
 
 
+@pytest.mark.fault("damaged file", "record")
 def test_a_damaged_or_foreign_record_is_named(folder):
     path = finished()
     whole = path.read_text()

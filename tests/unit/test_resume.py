@@ -89,6 +89,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.fault("damaged file", "train")
 @pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED.keys())
 def test_a_damaged_result_is_computed_anew(runs, damaged):
     calls = Counted()
