@@ -209,7 +209,7 @@ class FullWorker:
 
 
 @pytest.mark.fault("full disk", "grid", "The run whose worker had no room has failed; it is tried again.")
-def test_a_workers_full_disk_is_a_failure_of_its_run(workspace, capsys):
+def test_a_workers_full_disk_is_a_failure_of_its_run(workspace):
     @asynccontextmanager
     async def place(_):
         yield [cluster._Grid(FullWorker(), gpu=False).perform]
