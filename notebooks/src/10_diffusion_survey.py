@@ -41,7 +41,7 @@ Markdown(report.card_markdown(card))
 import pandas as pd
 
 pd.set_option("display.max_colwidth", None)
-report.claims_table(card)
+Markdown(report.markdown(report.claims_table(card)))
 
 # %% [markdown]
 # ## Parameters
