@@ -26,8 +26,7 @@ reproduce: profile setup verify  ## run the notebooks and print the verdict on e
 	$(PY) -m rec_utils.batch run --profile $(PROFILE) --workers $(WORKERS) --report $(ONLY)
 
 test: setup lint verify  ## all checks: style, data, unit, contract and gate tests, notebooks compared
-	$(PY) -m pytest tests/contract/test_nbval.py -k alone
-	$(PY) -m pytest -n 2 --dist worksteal tests/contract/test_nbval.py -k 'not alone'
+	$(PY) -m pytest -n 2 --dist load --maxschedchunk 1 tests/contract/test_nbval.py
 	$(PY) -m pytest -n 2 --dist loadfile --deselect tests/contract/test_nbval.py
 
 lab: setup  ## open JupyterLab

@@ -13,6 +13,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from rec_utils.settings import cpu_count
+
+# several pytest workers share the cores: with more threads than cores they would wait for one another
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // int(workers))))
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -275,19 +275,27 @@ if "sequences" in PARTS:
 # ## Experiment 4: for data, items before the first one
 #
 # DiffuASR learns from long histories what stood before the rest of them, and makes up such items for short ones. SASRec then reads them, but is never asked for them. Two controls put other items there: popular ones, drawn
-# by chance, and the user's own, repeated.
+# by chance, and the user's own, repeated. The generator of experiment 5 is trained beside DiffuASR.
 
 # %% tags=["nbval-ignore-output"]
-from rec_utils.papers.diffusion import diffuasr
+from rec_utils.papers.diffusion import diffuasr, digit_study
 from rec_utils.papers.diffusion.ldiffrec import item_vectors
+from rec_utils.timing import one_thread
+from rec_utils.training import run_jobs
 
+fixed = {"n_first": size["n_first"], "seed": SEED}
+asr = {"training": {"lr": size["lr"]["DiffuASR"], "max_epochs": epochs["DiffuASR"]}, "dim": size["asr_dim"]}
+vectors = torch.from_numpy(item_vectors(sequences.implicit().matrix("train"), size["asr_dim"]))
+train = {
+    "augmentation": lambda: diffuasr.train(sequences, vectors=vectors, **asr, **fixed)[0],
+    "content": lambda: digit_study.train(size["outfits"], epochs=epochs["content"], seed=SEED)[0],
+}
+jobs = [{"part": part} for part in train if part in PARTS]
+generators = dict(run_jobs(lambda part: (part, train[part]()), jobs, progress="generators"))
 if "augmentation" in PARTS:
-    short = sequences.lengths() <= size["short"]
-    vectors = torch.from_numpy(item_vectors(sequences.implicit().matrix("train"), size["asr_dim"]))
-    training = {"lr": size["lr"]["DiffuASR"], "max_epochs": epochs["DiffuASR"]}
-    fixed = {"n_first": size["n_first"], "seed": SEED}
-    maker, _ = diffuasr.train(sequences, training=training, dim=size["asr_dim"], vectors=vectors, **fixed)
-    before = {way: diffuasr.made_up(sequences, way, model=maker, **fixed) for way in diffuasr.WAYS}
+    short, maker = sequences.lengths() <= size["short"], generators["augmentation"]
+    with one_thread():  # small models
+        before = {way: diffuasr.made_up(sequences, way, model=maker, **fixed) for way in diffuasr.WAYS}
     arms = {way: arm("SASRec", made_up=(items, short)) for way, items in before.items()}
     lengthened = study.compare(sequences, {"nothing": arm("SASRec")} | arms, **shared)
     run.table("augmentation fits", lengthened.fits)
@@ -298,10 +306,8 @@ if "augmentation" in PARTS:
         for name, users in who.items()
     )
     run.table("augmentation", added)
-    claimed = {"augmentation": pairs[0], "control-popular": pairs[3], "control-own": pairs[4]}
-    for claim, pair in claimed.items():
-        numbers[claim] = lengthened.gain(METRIC, *pair, among=who["short histories"])
-    print(f"{short.sum():,} of {len(short):,} users have at most {size['short']} training items")
+    claims_of = {"augmentation": pairs[0], "control-popular": pairs[3], "control-own": pairs[4]}
+    numbers |= {c: lengthened.gain(METRIC, *p, among=who["short histories"]) for c, p in claims_of.items()}
 
 # %% tags=["nbval-ignore-output"]
 if "augmentation" in PARTS:
@@ -320,13 +326,11 @@ if "augmentation" in PARTS:
 # user's *history* (hand). Judges trained on other pictures tell digit, ground and hand.
 
 # %% tags=["nbval-ignore-output"]
-from rec_utils.papers.diffusion import digit_study, digits
-from rec_utils.timing import one_thread
+from rec_utils.papers.diffusion import digits
 
 if "content" in PARTS:
     with one_thread():  # small models
-        painter, log = digit_study.train(size["outfits"], epochs=epochs["content"], seed=SEED)
-        test = digits.outfits(size["test_outfits"], "test", SEED)
+        painter, test = generators["content"], digits.outfits(size["test_outfits"], "test", SEED)
         drawn_pictures = digit_study.pictures(painter, test, digit_study.terms(), seed=SEED)
         judge = digits.Judge(digits.outfits(2000, "train", SEED + 1000))
         right = digit_study.judged(judge, test, drawn_pictures)

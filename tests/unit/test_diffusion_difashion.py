@@ -110,7 +110,8 @@ def test_the_terms_add_up():
 
 
 def known(batch, *flags):
-    return [torch.full_like(batch.category, flag, dtype=torch.bool) for flag in flags]
+    """Conditions for `predict`, and every item wanted."""
+    return [torch.full_like(batch.category, flag, dtype=torch.bool) for flag in (*flags, True)]
 
 
 def test_each_condition_enters_only_where_it_is_known(batch):
@@ -133,13 +134,24 @@ def test_the_mutual_part_is_what_the_other_items_show(batch):
     others[:, 1:] += torch.randn(24, 3, 64)
     for flag in (False, True):
         what = known(batch, False, flag, False)
-        first, second = (model.predict(pictures, batch, t, *what)[:, 0] for pictures in (x, others))
+        first, second = (
+            model.predict(pictures, batch, t, *what).view_as(x)[:, 0] for pictures in (x, others)
+        )
         assert torch.allclose(first, second, atol=1e-5) != flag
     shuffled = x[:, [0, 3, 1, 2]]  # a mean does not depend on the order
     what = known(batch, False, True, False)
-    assert torch.allclose(
-        model.predict(x, batch, t, *what)[:, 0], model.predict(shuffled, batch, t, *what)[:, 0], atol=1e-5
-    )
+    first, second = (model.predict(each, batch, t, *what).view_as(x)[:, 0] for each in (x, shuffled))
+    assert torch.allclose(first, second, atol=1e-5)
+
+
+def test_the_wanted_items_have_the_noise_that_they_have_among_all(batch):
+    model, t = make(), torch.arange(24)
+    x = torch.randn_like(batch.image)
+    *what, every = known(batch, True, True, True)
+    wanted = torch.rand(24, 4, generator=torch.Generator().manual_seed(0)) < 0.3
+    every, some = (model.predict(x, batch, t, *what, which) for which in (every, wanted))
+    assert len(some) == wanted.sum() > 0
+    assert torch.allclose(some, every.view_as(x)[wanted], atol=1e-5)
 
 
 def test_the_loss_is_the_weighted_error_of_the_noise(batch, monkeypatch):
@@ -157,7 +169,7 @@ def test_the_loss_is_the_weighted_error_of_the_noise(batch, monkeypatch):
     found = model(batch)
     t, what = seen["t"], seen["what"]
     noise = model.process.noise_of(batch.image, seen["x"], t)
-    error = (noise - predict(seen["x"], batch, t, *what)).square().mean(2)
+    error = (noise - predict(seen["x"], batch, t, *what).view_as(noise)).square().mean(2)
     assert torch.allclose(found, error * model.process.min_snr_weight(t)[:, None], rtol=1e-2, atol=1e-4)
 
 
@@ -166,7 +178,8 @@ def test_conditions_are_dropped_as_often_as_in_the_paper(monkeypatch):
     seen = []
     monkeypatch.setattr(model, "predict", lambda x, batch, t, *what: seen.extend(what) or x)
     model(many)
-    category, mutual, history = seen
+    category, mutual, history, wanted = seen
+    assert wanted.all()
     assert category.float().mean().item() == pytest.approx(0.8, abs=0.02)
     for flags, share in (
         ((True, True), 0.3),
@@ -197,7 +210,7 @@ def test_only_blanks_are_generated(batch):
 def test_a_perfect_denoiser_gives_the_pictures_back(batch, monkeypatch):
     model = make()
     monkeypatch.setattr(
-        model, "predict", lambda x, batch, t, *what: model.process.noise_of(batch.image, x, t)
+        model, "predict", lambda x, batch, t, *what: model.process.noise_of(batch.image, x, t).flatten(0, 1)
     )
     found = model.generate(batch, torch.ones_like(batch.category, dtype=torch.bool), steps=10)
     assert torch.allclose(found, batch.image, atol=1e-3)

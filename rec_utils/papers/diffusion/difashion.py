@@ -110,16 +110,26 @@ class DiFashion(nn.Module):
         self.eta, self.gamma = eta, gamma
 
     def predict(
-        self, x: Tensor, batch: OutfitBatch, t: Tensor, category: Tensor, mutual: Tensor, history: Tensor
+        self,
+        x: Tensor,
+        batch: OutfitBatch,
+        t: Tensor,
+        category: Tensor,
+        mutual: Tensor,
+        history: Tensor,
+        wanted: Tensor,
     ) -> Tensor:
-        """Noise [B, 4, P] of pictures x [B, 4, P] at steps t [B]; the last three [B, 4] say what is known."""
+        """Noise [n, P] in the n `wanted` ones of pictures x [B, 4, P] at steps t [B].
+
+        The last four are [B, 4]: for which items the three conditions are known, and which are wanted.
+        """
         others = (x.sum(1, keepdim=True) - x) / (x.shape[1] - 1)
-        mixed = (1 - self.eta) * x + self.eta * self.mutual(others) * mutual[..., None]
         known = torch.where(category, batch.category, N_CATEGORIES)
         past = batch.history * history[..., None]
-        steps = t[:, None].expand_as(known)
-        flat = (part.flatten(0, 1) for part in (mixed, past, known, steps))
-        return self.process.noise_of(self.denoiser(*flat).view_as(x), x, t)
+        parts = (x, others, mutual, past, known, t[:, None].expand_as(known))
+        x, others, mutual, past, known, steps = (part[wanted] for part in parts)
+        mixed = (1 - self.eta) * x + self.eta * self.mutual(others) * mutual[:, None]
+        return self.process.noise_of(self.denoiser(mixed, past, known, steps), x, steps)
 
     def forward(self, batch: OutfitBatch) -> Tensor:
         """Weighted squared error [B, 4] of the noise; all items of an outfit are at the same step."""
@@ -129,7 +139,8 @@ class DiFashion(nn.Module):
         r, s = torch.rand(2, *x0.shape[:2], device=x0.device)
         history, mutual = (~((r >= low) & (r < high)) for low, high in (self.NO_HISTORY, self.NO_MUTUAL))
         xt = self.process.q_sample(x0, t, noise)
-        predicted = self.predict(xt, batch, t, s >= self.NO_CATEGORY, mutual, history)
+        every = torch.ones_like(mutual)
+        predicted = self.predict(xt, batch, t, s >= self.NO_CATEGORY, mutual, history, every).view_as(noise)
         return self.process.min_snr_weight(t, self.gamma)[:, None] * (noise - predicted).square().mean(2)
 
     @torch.no_grad()
@@ -160,8 +171,8 @@ class DiFashion(nn.Module):
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             x = torch.where(blank[..., None], x, self.process.q_sample(batch.image, t, noise))
-            guided = guidance.combine(*(self.predict(x, batch, t, *what) for what in known))
-            return self.process.x0_of(guided, x, t).clamp(-1, 1)
+            guided = guidance.combine(*(self.predict(x, batch, t, *what, blank) for what in known))
+            x0 = self.process.x0_of(guided, x[blank], t[:, None].expand_as(blank)[blank]).clamp(-1, 1)
+            return batch.image.masked_scatter(blank[..., None], x0)
 
-        x0 = ddim(self.process, denoise, start, steps=steps)
-        return torch.where(blank[..., None], x0, batch.image)
+        return ddim(self.process, denoise, start, steps=steps)
