@@ -17,7 +17,8 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "variables       PROFILE=smoke|laptop|paper (default laptop), ONLY='01_kar ...' (default all notebooks),"
-	@echo "                WORKERS=N notebooks at a time, PYTHON=python3.12, VENV=DIR (empty: the active environment)"
+	@echo "                WORKERS=N notebooks at a time, PYTHON=python3.12, VENV=DIR (empty: the active environment),"
+	@echo "                LONG=1 compares the longest notebooks in make test"
 
 setup:  ## make the environment from environment.yml, once; a repeat takes no time
 	@$(PYTHON) rec_utils/bootstrap.py $(if $(VENV),--venv $(VENV),--active)
