@@ -416,20 +416,19 @@ if has_users:
     numbers["superadditive"] = drawn.interval(
         lambda m: 100 * (m[FULL] - m["facts"] - m["reasoning"] + m["base"]) / m["base"]
     )
-for name, interval in numbers.items():
-    run.metric(name, interval)
 
 # %% tags=["nbval-ignore-output"]
-pooled = {name: stats.over_seeds([i, *(r.metrics[name] for r in others)]) for name, i in numbers.items()}
-evidence = {c.id: pooled[c.id] for c in card.claims if c.id in pooled}
-if has_users:
-    evidence["both-over-each"] = {name: pooled[f"both-over-{name}"] for name in ("facts", "reasoning")}
-for claim in card.claims:
-    if not claim.not_testable and claim.id not in evidence:
-        evidence[claim.id] = claims.NotTestable(f"no texts about the users of {dataset.name}")
-verdicts = claims.check(card, evidence)
-run.verdicts(verdicts)
-print(f"Pooled over {1 + len(others)} seeds; gains in %, latency as a ratio.")
+from rec_utils.verdicts import conclude
+
+seeds = [numbers, *(r.metrics for r in others)]
+both = {
+    f"both-over-each/{name}": stats.over_seeds([metrics[f"both-over-{name}"] for metrics in seeds])
+    for name in ("facts", "reasoning")
+    if has_users
+}
+missing = f"no texts about the users of {dataset.name}"
+verdicts, n_seeds = conclude(run, card, numbers, missing, pooled=both)
+print(f"Pooled over {n_seeds} seeds; gains in %, latency as a ratio.")
 report.verdict_table(verdicts)
 
 # %%

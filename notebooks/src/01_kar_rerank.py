@@ -382,19 +382,18 @@ if has_users:
     numbers["control-reasoning"] = map7.gain("PRM + KAR", FACTS)
 over_likes = {name: map7.gain(f"{name} + KAR", "number of likes") for name in rerank.MODELS}
 numbers |= {f"over likes {name}": interval for name, interval in over_likes.items()}
-for name, interval in numbers.items():
-    run.metric(name, interval)
 
 # %% tags=["nbval-ignore-output"]
-others = records.other_seeds(run)
-pooled = {name: stats.over_seeds([i, *(r.metrics[name] for r in others)]) for name, i in numbers.items()}
-evidence = {claim.id: pooled[claim.id] for claim in card.claims if claim.id in pooled}
-evidence["control-number-of-likes"] = {name: pooled[f"over likes {name}"] for name in rerank.MODELS}
-if not has_users:
-    evidence["control-reasoning"] = claims.NotTestable(f"no texts about the users of {dataset.name}")
-verdicts = claims.check(card, evidence)
-run.verdicts(verdicts)
-print(f"Pooled over {1 + len(others)} seeds.")
+from rec_utils.verdicts import conclude
+
+seeds = [numbers, *(r.metrics for r in records.other_seeds(run))]
+likes = {
+    f"control-number-of-likes/{name}": stats.over_seeds([metrics[f"over likes {name}"] for metrics in seeds])
+    for name in rerank.MODELS
+}
+missing = f"no texts about the users of {dataset.name}"
+verdicts, n_seeds = conclude(run, card, numbers, missing, pooled=likes)
+print(f"Pooled over {n_seeds} seeds.")
 report.verdict_table(verdicts)
 
 # %%

@@ -421,6 +421,8 @@ plots.show(figure, "02_reki", "gain_by_bin", by_bin, caption)
 # change them), and the status follows from the pooled interval.
 
 # %% tags=["nbval-ignore-output"]
+from rec_utils.verdicts import conclude
+
 pairs = {
     "collective-helps": ("collective", "base"),
     "control-individual": ("collective", "individual"),
@@ -431,22 +433,15 @@ pairs = {
     "control-two-numbers": ("collective", "item and user rate"),
 }
 numbers = {name: drawn.gain(*pair) for name, pair in pairs.items() if {*pair} <= drawn.value.keys()}
-for name, interval in numbers.items():
-    run.metric(name, interval)
-seeds = {r.parameters["SEED"]: r.metrics for r in others if r.parameters["SEED"] != SEED}.values()
-pooled = {name: stats.over_seeds([i, *(other[name] for other in seeds)]) for name, i in numbers.items()}
-evidence = dict(pooled)
-for name, value in share.items():  # exact: no interval
-    evidence[f"saves-{name}"] = stats.Interval(value, value, value, claims.LEVEL, n_calls["collective"])
+settled = {  # exact: no interval
+    f"saves-{name}": stats.Interval(value, value, value, claims.LEVEL, n_calls["collective"])
+    for name, value in share.items()
+}
 if len(of_users):
-    columns = ["value", "low", "high", "level", "n"]
-    evidence["control-leak"] = stats.Interval(*own[columns])
-for claim in card.claims:
-    if not claim.not_testable and claim.id not in evidence:
-        evidence[claim.id] = claims.NotTestable(f"no texts or no recorded sweep at profile {PROFILE}")
-verdicts = claims.check(card, evidence)
-run.verdicts(verdicts)
-print(f"Pooled over {1 + len(seeds)} seeds; in %.")
+    settled["control-leak"] = stats.Interval(*own[["value", "low", "high", "level", "n"]])
+missing = f"no texts or no recorded sweep at profile {PROFILE}"
+verdicts, n_seeds = conclude(run, card, numbers, missing, "SWEEP", pooled=settled)
+print(f"Pooled over {n_seeds} seeds; in %.")
 report.verdict_table(verdicts)
 
 # %%
