@@ -431,11 +431,7 @@ pairs = {
 numbers = {name: drawn.gain(*pair) for name, pair in pairs.items() if {*pair} <= drawn.value.keys()}
 if interests:
     numbers["known-users"] = known_drawn.gain("LIBER", "base")
-for name, interval in numbers.items():
-    run.metric(name, interval)
-seeds = {r.parameters["SEED"]: r.metrics for r in others if r.parameters["SEED"] != SEED}.values()
-evidence = {name: stats.over_seeds([i, *(other[name] for other in seeds)]) for name, i in numbers.items()}
-pooled = {
+of_sweep = {
     "helps-dien": ("DIEN + LIBER", "DIEN"),
     "helps-dcnv2": ("DCNv2 + LIBER", "DCNv2"),
     "ablation-partitions": ("LIBER", "the first partition only"),
@@ -443,21 +439,20 @@ pooled = {
     "ablation-fusion": ("LIBER", "mean fusion"),
 }
 columns, of_pair = ["value", "low", "high", "level", "n"], sweep.set_index(["arm", "over"])
-for name, pair in pooled.items():
-    if pair in of_pair.index:
-        evidence[name] = stats.Interval(*of_pair.loc[pair, columns])
+pooled = {
+    n: stats.Interval(*of_pair.loc[pair, columns]) for n, pair in of_sweep.items() if pair in of_pair.index
+}
 
 # %% tags=["nbval-ignore-output"]
+from rec_utils.verdicts import conclude
+
 if "gains" in recorded:
     for name, over in {"ml1m-mechanism": "base", "ml1m-sim": "SIM by (category|vector)"}.items():
         row = ml1m[ml1m["label"].str.fullmatch(f"plain partitions over {over}")].iloc[0]
-        evidence[name] = stats.Interval(*row[columns])
-for claim in card.claims:
-    if not claim.not_testable and claim.id not in evidence:
-        evidence[claim.id] = claims.NotTestable(f"no texts or no recorded run at profile {PROFILE}")
-verdicts = claims.check(card, evidence)
-run.verdicts(verdicts)
-print(f"Pooled over {1 + len(seeds)} seeds; in %.")
+        pooled[name] = stats.Interval(*row[columns])
+missing = f"no texts or no recorded run at profile {PROFILE}"
+verdicts, n_seeds = conclude(run, card, numbers, missing, "SWEEP", pooled=pooled)
+print(f"Pooled over {n_seeds} seeds; in %.")
 report.verdict_table(verdicts)
 
 # %%

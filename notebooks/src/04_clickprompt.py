@@ -115,11 +115,11 @@ import torch
 from rec_utils import baselines, ctr
 from rec_utils.crossfit import Arm, fit_arm, fit_row
 from rec_utils.metrics import auc, logloss
-from rec_utils.papers import clickprompt
+from rec_utils.papers import clickprompt, clickprompt_study
 from rec_utils.training import TrainConfig, run_jobs
 
 on_all = TrainConfig(lr=LR, batch_size=BATCH_SIZE, max_epochs=size["ctr_epochs"], patience=2, seed=SEED)
-on_few = replace(on_all, batch_size=size["text_batch"])
+recipe = clickprompt_study.recipe_of(globals(), size)
 workers = 1 if torch.cuda.is_available() else None  # processes would share the GPU's memory
 
 
@@ -136,7 +136,7 @@ def few(where="by time", n_rows=size["rows"]):
 # %% tags=["nbval-ignore-output"]
 def fit_ctr(model, where):
     """Probabilities of the test rows by a CTR model, and the log of its training."""
-    masks, config = (few(), on_few) if where == "same rows" else (split[where], on_all)
+    masks, config = (few(), recipe.alone) if where == "same rows" else (split[where], on_all)
     arm = Arm(lambda data, seed: ctr.build(model, data, seed=seed), objective=clickprompt.BY_AUC)
     predicted, result = fit_arm(samples, arm, masks, config)
     return predicted, fit_row(result)
@@ -224,18 +224,8 @@ if WITH_LM:
 # models on the *same rows*; those without this mark saw all rows.
 
 # %% tags=["nbval-ignore-output"]
-from rec_utils.papers.clickprompt_study import VARIANTS, Recipe, fit_variants, prompt_attention
+from rec_utils.papers.clickprompt_study import VARIANTS, fit_variants, prompt_attention
 
-stage = replace(on_few, lr_decay=True, eval_batch_size=256)
-recipe = Recipe(
-    BACKBONE,
-    pretraining=replace(stage, max_epochs=size["pretraining_epochs"]),
-    finetuning=replace(stage, max_epochs=size["finetuning_epochs"]),
-    alone=on_few,
-    plm_lr=PLM_LR,
-    n_prompts=PROMPTS,
-    pooling=POOLING,
-)
 looked_at = torch.from_numpy(np.random.default_rng(SEED).permutation(np.flatnonzero(few()[0])))
 looked_at = looked_at[: size["attention_rows"]]
 

@@ -113,12 +113,11 @@ print(
 # %% tags=["nbval-ignore-output"]
 from rec_utils import baselines
 from rec_utils.metrics import group_auc
-from rec_utils.papers import routing
-from rec_utils.papers.corella_lm import HuggingFaceLM, MiniLM, SmallLlama
+from rec_utils.papers import corella_study, routing
+from rec_utils.papers.corella_lm import MiniLM, SmallLlama
 from rec_utils.papers.corella_samples import draw_parts
 
-llama = SmallLlama(size["layers"], size["width"])
-language = {"": llama, "MiniLM": MiniLM(size["blocks"])}.get(LM) or HuggingFaceLM(LM)
+language = corella_study.language_model(LM, size)
 sizes = {name: size[name] for name in ("n_joint", "n_alone", "n_valid", "n_test")}
 drawing = {"history_length": size["shown"], "seed": SEED} | sizes
 parts = draw_parts(task, language.tokens, **drawing)
@@ -187,11 +186,9 @@ print(f"blocks {model.blocks} of the LM are aligned with cross layers {model.lay
 # %% tags=["nbval-ignore-output"]
 from dataclasses import replace
 
-from rec_utils.training import TrainConfig, run_jobs
+from rec_utils.training import run_jobs
 
-configs = {1: TrainConfig(lr=LR, lr_decay=True, max_epochs=EPOCHS, batch_size=BATCH_SIZE, seed=SEED)}
-configs[2] = replace(configs[1], max_epochs=LM_EPOCHS, batch_size=LM_BATCH, eval_batch_size=64)
-configs[3] = configs[2]
+configs = corella_study.stages(globals())
 workers = 1 if torch.cuda.is_available() else None  # processes would share the GPU's memory
 
 
@@ -401,7 +398,7 @@ lms = {f"Llama {n} x {width}": (SmallLlama(n, width), size["n_alone"]) for n, wi
 for n, known in size["encoders"]:
     lms[f"MiniLM {n} {'pretrained' if known else 'from scratch'}"] = (MiniLM(n, known), size["n_alone"])
 for n in size["rows"]:
-    lms[f"{main}, {n:,} samples"] = (llama, n)
+    lms[f"{main}, {n:,} samples"] = (corella_study.language_model("", size), n)
 
 # %% tags=["nbval-ignore-output"]
 own = epochs = None

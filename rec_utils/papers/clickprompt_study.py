@@ -160,6 +160,27 @@ def newest_rows(masks: Masks, n_rows: int | None, n_valid: int | None, seed: int
     return np.isin(number, latest), np.isin(number, drawn), test
 
 
+def recipe_of(settings: Mapping[str, Any], size: Mapping[str, Any]) -> Recipe:
+    """The notebook's, from its parameters by name and the sizes of a profile."""
+    alone = TrainConfig(
+        settings["LR"],
+        batch_size=size["text_batch"],
+        max_epochs=size["ctr_epochs"],
+        patience=2,
+        seed=settings["SEED"],
+    )
+    stage = replace(alone, lr_decay=True, eval_batch_size=256)
+    return Recipe(
+        settings["BACKBONE"],
+        pretraining=replace(stage, max_epochs=size["pretraining_epochs"]),
+        finetuning=replace(stage, max_epochs=size["finetuning_epochs"]),
+        alone=alone,
+        plm_lr=settings["PLM_LR"],
+        n_prompts=settings["PROMPTS"],
+        pooling=settings["POOLING"],
+    )
+
+
 def from_settings(
     settings: Mapping[str, Any],
     size: Mapping[str, Any],
@@ -185,24 +206,12 @@ def from_settings(
     variants = {check_choice("variant", name, list(VARIANTS)): VARIANTS[name] for name in names}
     if settings["PLM"] == "none":
         raise UserError("PLM is 'none', but the variants need a language model")
-    seed, backbone = settings["SEED"], settings["BACKBONE"]
-    check_choice("BACKBONE", backbone, list(ctr.MODELS))
+    seed = settings["SEED"]
+    check_choice("BACKBONE", settings["BACKBONE"], list(ctr.MODELS))
     task = field_task(load(size["dataset"]), "ClickPrompt", first_users=size["first_users"])
     plm, tokenizer = masked_lm(settings["PLM"] or size["plm"], layers=size["layers"], seed=seed)
     plm, samples = compact(plm, text_samples(task, tokenizer, size["value_tokens"]))
-    alone = TrainConfig(
-        settings["LR"], batch_size=size["text_batch"], max_epochs=size["ctr_epochs"], patience=2
-    )
-    stage = replace(alone, lr_decay=True, eval_batch_size=256)
-    recipe = Recipe(
-        backbone,
-        pretraining=replace(stage, max_epochs=size["pretraining_epochs"]),
-        finetuning=replace(stage, max_epochs=size["finetuning_epochs"]),
-        alone=alone,
-        plm_lr=settings["PLM_LR"],
-        n_prompts=settings["PROMPTS"],
-        pooling=settings["POOLING"],
-    )
+    recipe = recipe_of(settings, size)
     masks = newest_rows(task.masks, size["rows"], size["valid_rows"], seed)
     fitted = fit_variants(samples, plm, masks, variants, recipe, seed, progress, checkpoints=checkpoints)
     return task.samples.label.numpy()[masks[2]], *fitted
