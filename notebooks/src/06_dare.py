@@ -117,8 +117,8 @@ logging.set_verbosity_error()  # assisted generation warns about a call of its o
 logging.disable_progress_bar()
 assistant = None
 if LM:
-    tokenizer = AutoTokenizer.from_pretrained(LM)
-    model = AutoModelForCausalLM.from_pretrained(LM, device_map="auto").eval()
+    tokenizer = AutoTokenizer.from_pretrained(LM, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(LM, device_map="auto", trust_remote_code=False).eval()
 elif RETRAIN:
     model, tokenizer, log = dare_lm.train(table, SEED)
 else:
