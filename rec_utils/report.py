@@ -132,16 +132,23 @@ def cost_table(records: Iterable[Record]) -> pd.DataFrame:
 def results_table(records: Iterable[Record], profile: str = "laptop", ours: bool = False) -> pd.DataFrame:
     """One row a claim, from the runs of a profile at default parameters.
 
+    Papers' sizes are run in parts, too: of those runs the claims that they tested, with what was set.
+
     Args:
         records: from `records.load`.
         profile: which runs.
         ours: our own control claims instead of the papers' claims.
     """
-    rows = []
+    rows, records = [], list(records)
+    default = {record.notebook: record.parameters for record in records if record.run_id == "laptop"}
     for record in records:
-        if not (record.run_id == record.profile == profile and record.verdicts):
+        whole = record.run_id == profile
+        if record.profile != profile or not record.verdicts or not (whole or profile == "paper"):
             continue
         paper = load_card(record.card).name
+        base = default.get(record.notebook, {})
+        changed = {n: v for n, v in record.parameters.items() if n != "PROFILE" and v != base.get(n)}
+        told = {n: " ".join(map(str, v)) if isinstance(v, list) else v for n, v in changed.items()}
         rows += [
             {
                 "claim": verdict.text,
@@ -149,12 +156,15 @@ def results_table(records: Iterable[Record], profile: str = "laptop", ours: bool
                 "status": status(verdict),
                 "value [95 % interval]": value(verdict) or verdict.reason,
                 "null": with_unit(f"{verdict.null:g}", verdict.unit),
+                "settings": ", ".join(f"{name}={value}" for name, value in told.items()),
                 "notebook": record.notebook,
             }
             for verdict in record.verdicts
-            if verdict.ours == ours
+            if verdict.ours == ours and (whole or verdict.value is not None)
         ]
-    columns = ["claim", "paper", "status", "value [95 % interval]", "null", "notebook"]
+    columns = ["claim", "paper", "status", "value [95 % interval]", "null", "settings", "notebook"]
+    if profile == "laptop":  # always the defaults
+        columns.remove("settings")
     return pd.DataFrame(rows, columns=columns)
 
 

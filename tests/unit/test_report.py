@@ -95,6 +95,21 @@ def test_results_take_the_default_run_and_part_the_papers_claims_from_ours(folde
     assert report.results_table(found, profile="smoke").empty
 
 
+def test_results_of_the_papers_sizes_hold_runs_of_a_part_with_what_they_tested(folder, kar):
+    default, other = sorted(records.load(folders=[folder]), key=lambda record: len(record.run_id))
+    settings = default.parameters | {"PROFILE": "paper", "LR": 0.5, "PARTS": ["a", "b"]}
+    whole = replace(
+        default, profile="paper", run_id="paper", parameters=default.parameters | {"PROFILE": "paper"}
+    )
+    part = replace(default, profile="paper", run_id="paper-PARTS=a", parameters=settings)
+    table = report.results_table([default, other, whole, part], "paper")
+    complete, partial = (rows for _, rows in table.groupby("settings"))
+    assert set(table["settings"]) == {"", "LR=0.5, PARTS=a b"} and len(partial) < len(complete)
+    untested = [rows["status"].str.startswith("not testable").any() for rows in (complete, partial)]
+    assert untested == [True, False]
+    assert len(report.results_table([default, other, whole, part])) == len(report.results_table([default]))
+
+
 def test_two_notebooks_of_one_paper_stand_side_by_side(folder, kar, tmp_path, monkeypatch):
     cards = shutil.copytree(CARDS, tmp_path / "cards")
     fields = yaml.safe_load((CARDS / "kar.yaml").read_text())
