@@ -16,15 +16,10 @@ FORBIDDEN = re.compile(
     re.VERBOSE,
 )
 
-#: Why a file may use one of these names all the same, or load a model without saying that its code stays out.
+#: Why a file may use one of these names all the same.
 ALLOWED = {
     ("rec_utils/training.py", "cloudpickle.loads"): "of a file in a folder that only this process may enter",
     ("rec_utils/resume.py", "pickle.Unpickler"): "the one that is restricted to harmless names",
-    ("notebooks/src/06_dare.py", "transformers.AutoTokenizer.from_pretrained"): "LM is the reader's own",
-    (
-        "notebooks/src/06_dare.py",
-        "transformers.AutoModelForCausalLM.from_pretrained",
-    ): "LM is the reader's own",
 }
 
 
