@@ -175,6 +175,7 @@ def readme_blocks(records: list[Record], bench: Path) -> dict[str, str]:
         records: of the notebooks.
         bench: folder of the records of the benchmarks.
     """
+    records = [record for record in records if record.profile != "smoke"]  # which git ignores
     board = scoreboard.claims(records)
     parts = []
     if len(board):

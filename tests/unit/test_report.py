@@ -110,6 +110,12 @@ def test_results_of_the_papers_sizes_hold_runs_of_a_part_with_what_they_tested(f
     assert len(report.results_table([default, other, whole, part])) == len(report.results_table([default]))
 
 
+def test_smoke_runs_do_not_change_readme(folder, tmp_path):
+    found = records.load(folders=[folder])
+    smoke = replace(found[0], profile="smoke", run_id="smoke")
+    assert report.readme_blocks([*found, smoke], tmp_path) == report.readme_blocks(found, tmp_path)
+
+
 def test_two_notebooks_of_one_paper_stand_side_by_side(folder, kar, tmp_path, monkeypatch):
     cards = shutil.copytree(CARDS, tmp_path / "cards")
     fields = yaml.safe_load((CARDS / "kar.yaml").read_text())
